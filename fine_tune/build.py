@@ -1,0 +1,301 @@
+"""The wiring that every script repeats: run folder, devices, teacher, student, gates, duration."""
+
+import json
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import transformers
+from transformers import PreTrainedTokenizerFast
+
+from fine_tune.checkpoint import fill, load_state, pick_checkpoint, write_whole
+from fine_tune.config import EpochConfig, RunConfig, StepConfig, StudentConfig, TeacherRef, load_config, save_config
+from fine_tune.data import fingerprint, load_tokenizer
+from fine_tune.device import check_bfloat16, resolve_device
+from fine_tune.layer_map import first_layer_map, uniform_layer_map
+from fine_tune.model.classifier import Classifier, empty_encoder, pretrained_encoder, student_encoder
+from fine_tune.model.init import init_student
+from fine_tune.path import PROJECT, log_dir, run_dir
+from fine_tune.task import TASKS, Task
+
+logger = logging.getLogger(__name__)
+
+
+class Devices(NamedTuple):
+    """Where the three models live."""
+
+    teacher: torch.device
+    student: torch.device
+    gate: torch.device
+
+
+class Loaded(NamedTuple):
+    """A model read from a run folder, in eval mode, with what belongs to it."""
+
+    model: Classifier
+    tokenizer: PreTrainedTokenizerFast
+    config: dict[str, Any]
+    folder: Path
+    step: int
+
+
+def resolve_devices(student: int | None, teacher: int | None = None, gate: int | None = None) -> Devices:
+    """Give each model its device; teacher and gates go where the student is unless told otherwise."""
+    home = resolve_device(student)
+    return Devices(
+        teacher=home if teacher is None else resolve_device(teacher, "--tdevice_id"),
+        student=home,
+        gate=home if gate is None else resolve_device(gate, "--gate_device_id"),
+    )
+
+
+def resolve_duration(steps: StepConfig, epochs: EpochConfig, rows: int, batch_size: int) -> tuple[int, int]:
+    """Turn epochs into updates: `total_step = round(rows / batch_size * epoch)`; the default is 3 epochs.
+
+    Returns:
+        Updates in all, and updates of warm-up (at least 1 where it follows from `warmup_rate`).
+
+    Raises:
+        ValueError: Both kinds of duration are given, or nothing would be trained.
+    """
+    if steps.total_step and epochs.epoch:
+        raise ValueError(f"give --total_step {steps.total_step} or --epoch {epochs.epoch:g}, not both")
+    total = steps.total_step or round(rows / batch_size * (epochs.epoch or 3))
+    if total < 1:
+        raise ValueError(f"--epoch {epochs.epoch:g} of {rows} rows is not one update of --batch_size {batch_size}")
+    warmup = steps.warmup_step if steps.warmup_step is not None else max(1, round(total * epochs.warmup_rate))
+    if warmup >= total:
+        logger.warning("warm-up (%d updates) is not over by the last update (%d): lr stays below its peak", warmup, total)
+    return total, warmup
+
+
+def class_count(task: Task, given: int | None) -> int:
+    """Take the number of classes from the task.
+
+    Raises:
+        ValueError: `--num_class` says otherwise.
+    """
+    if given not in (None, task.num_class):
+        kind = "is a regression" if task.regression else f"has {task.num_class} classes"
+        raise ValueError(f"--num_class {given}: {task.name} {kind}; leave the flag out")
+    return task.num_class
+
+
+def new_run_dir(cfg: RunConfig) -> Path:
+    """Name the folder of a new run, making sure that nothing is lost; `start_run` creates it.
+
+    Raises:
+        FileExistsError: There is a run of this name, and `--overwrite` is not given.
+    """
+    folder = run_dir(cfg.experiment, cfg.model, cfg.task)
+    if folder.exists() and any(folder.iterdir()):
+        if not cfg.overwrite:
+            raise FileExistsError(f"{folder} exists; choose another --experiment, or pass --overwrite to replace it")
+        if not (folder / "config.json").is_file():
+            raise FileExistsError(f"{folder} is not a run (it has no config.json); it is left alone")
+    return folder
+
+
+def start_run(cfg: RunConfig, values: dict[str, Any], model: Classifier, tokenizer: PreTrainedTokenizerFast) -> Path:
+    """Create the folder of a run with all that later readers need, and print its configuration."""
+    folder = new_run_dir(cfg)
+    if folder.exists():
+        shutil.rmtree(folder)
+        shutil.rmtree(log_dir(cfg.experiment, cfg.model, cfg.task), ignore_errors=True)
+    folder.mkdir(parents=True)
+    save_config(folder / "config.json", values)
+    model.encoder.config.to_json_file(folder / "encoder.json")
+    tokenizer.save_pretrained(folder / "tokenizer")
+    _write_run_json(folder, {"argv": sys.argv, **versions(), "start": now(), "end": None})
+    return folder
+
+
+def finish_run(folder: Path) -> None:
+    """Note the end of a run in its `run.json`."""
+    about = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    _write_run_json(folder, about | {"end": now()})
+
+
+def _write_run_json(folder: Path, about: dict[str, Any]) -> None:
+    write_whole(folder / "run.json", lambda file: file.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8"))
+
+
+def now() -> str:
+    """Local time with its zone."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
+def versions() -> dict[str, Any]:
+    """Collect what a result depends on beside its flags."""
+    git = ["git", "-C", str(PROJECT)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
+        commit += "+changes" if changed.strip() else ""
+    except (OSError, subprocess.CalledProcessError):
+        commit = None
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {
+        "commit": commit,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "gpus": gpus,
+    }
+
+
+def print_table(title: str, values: dict[str, Any]) -> None:
+    """Print names and values in two columns."""
+    width = max(map(len, values))
+    print(f"\n{title}\n" + "\n".join(f"  {name:<{width}}  {value}" for name, value in values.items()), flush=True)
+
+
+def load_run(experiment: str, model: str, task: Task, step: int | None, ptrain_ver: str | None, flag: str) -> Loaded:
+    """Load a model from our own or a released run folder; the pre-trained weights are not needed.
+
+    Args:
+        experiment: Name of the run.
+        model: `bert` or `albert`.
+        task: Its task.
+        step: Checkpoint; None for the last.
+        ptrain_ver: Tokenizer to use in place of the run's own.
+        flag: Name of the flag that chose `step`, for messages.
+
+    Raises:
+        FileNotFoundError: No such run or checkpoint.
+        ValueError: The files do not fit together.
+    """
+    folder = run_dir(experiment, model, task.name)
+    values = load_config(folder)
+    step = pick_checkpoint(folder, step, flag)
+    file = folder / f"model-{step}.pt"
+    state = load_state(file)
+    try:
+        network = Classifier(empty_encoder(folder, values, state), values["num_class"], values["dropout"])
+    except (KeyError, IndexError) as error:
+        raise ValueError(f"{file}: not the checkpoint of a {model} classifier (no {error})") from None
+    fill(network, state, file)
+    own = folder / "tokenizer"
+    name = ptrain_ver or (str(own) if own.is_dir() else values.get("ptrain_ver", "bert-base-uncased"))
+    tokenizer = load_tokenizer(name)
+    check_tokenizer(network, tokenizer, name)
+    return Loaded(network.eval(), tokenizer, values, folder, step)
+
+
+def check_tokenizer(model: Classifier, tokenizer: PreTrainedTokenizerFast, name: str) -> None:
+    """Refuse a tokenizer whose ids the model has no embeddings for.
+
+    Raises:
+        ValueError: The tokenizer is larger than the vocabulary.
+    """
+    vocabulary = model.encoder.config.vocab_size
+    if len(tokenizer) > vocabulary:
+        raise ValueError(f"the tokenizer {name!r} has {len(tokenizer)} tokens but the model knows {vocabulary}")
+
+
+def load_teacher(ref: TeacherRef, task: Task, device: torch.device, amp: bool) -> Loaded:
+    """Load the frozen teacher onto its device."""
+    teacher = load_run(ref.teacher_exp, ref.tmodel, task, ref.tckpt, None, "--tckpt")
+    if teacher.config["task"] != task.name or teacher.config["num_class"] != task.num_class:
+        found = f"{teacher.config['task']} with {teacher.config['num_class']} classes"
+        raise ValueError(f"--teacher_exp {ref.teacher_exp}: its config.json is for {found}, not for {task.name}")
+    teacher.model.requires_grad_(False).to(device)
+    set_amp(teacher.model, device, amp)
+    return teacher
+
+
+def set_amp(model: Classifier, device: torch.device, amp: bool) -> None:
+    """Switch mixed precision on where it is asked for and can be had."""
+    if amp:
+        check_bfloat16(device)
+    model.amp = amp
+
+
+def build_teacher(ptrain_ver: str, task: Task, dropout: float) -> tuple[Classifier, PreTrainedTokenizerFast]:
+    """Put a fresh classifier on a pre-trained encoder."""
+    model = Classifier(pretrained_encoder(ptrain_ver, dropout), task.num_class, dropout)
+    tokenizer = load_tokenizer(ptrain_ver)
+    check_tokenizer(model, tokenizer, ptrain_ver)
+    return model, tokenizer
+
+
+def check_length(model: Classifier, max_seq_len: int) -> None:
+    """Refuse inputs longer than the model has positions.
+
+    Raises:
+        ValueError: They are.
+    """
+    positions = model.encoder.config.max_position_embeddings
+    if max_seq_len > positions:
+        raise ValueError(f"--max_seq_len {max_seq_len}: the encoder has {positions} positions")
+
+
+def build_student(cfg: StudentConfig, teacher: Loaded) -> tuple[Classifier, list[int], dict[str, str]]:
+    """Build the student, fill in the sizes that `cfg` left open, and start it as `cfg` says.
+
+    Returns:
+        The student, its layer map, and where each part of it comes from.
+
+    Raises:
+        ValueError: Sizes that disagree with the teacher or with each other.
+    """
+    config = teacher.model.encoder.config
+    task = TASKS[teacher.config["task"]]
+    cfg.num_class = class_count(task, cfg.num_class)
+    if cfg.max_seq_len not in (None, teacher.config["max_seq_len"]):
+        raise ValueError(f"--max_seq_len {cfg.max_seq_len}: the teacher's is {teacher.config['max_seq_len']}")
+    cfg.max_seq_len = teacher.config["max_seq_len"]
+    cfg.num_hidden_layers = cfg.num_hidden_layers or max(1, config.num_hidden_layers // 2)
+    layer_map = uniform_layer_map(config.num_hidden_layers, cfg.num_hidden_layers)
+    cfg.d_model = cfg.d_model or config.hidden_size
+    if cfg.d_model != config.hidden_size:
+        raise ValueError(f"--d_model {cfg.d_model}: the teacher's hidden states are {config.hidden_size} wide")
+    cfg.d_ff = cfg.d_ff or config.intermediate_size
+    cfg.num_attention_heads = cfg.num_attention_heads or config.num_attention_heads
+    if cfg.d_model % cfg.num_attention_heads:
+        raise ValueError(f"--num_attention_heads {cfg.num_attention_heads} does not divide the width {cfg.d_model}")
+    cfg.type_vocab_size = cfg.type_vocab_size or config.type_vocab_size
+    sizes = {
+        "num_hidden_layers": cfg.num_hidden_layers,
+        "intermediate_size": cfg.d_ff,
+        "num_attention_heads": cfg.num_attention_heads,
+        "type_vocab_size": cfg.type_vocab_size,
+        "max_position_embeddings": cfg.max_seq_len,
+    }
+    student = Classifier(student_encoder(teacher.model.encoder, sizes, cfg.dropout), cfg.num_class, cfg.dropout)
+    if cfg.student_init == "random":
+        return student, layer_map, {"everything": "random"}
+    if config.model_type != "bert" or cfg.num_attention_heads != config.num_attention_heads:
+        raise ValueError(
+            f"a {config.model_type} of {config.num_attention_heads} heads cannot be copied into a bert of "
+            f"{cfg.num_attention_heads}; use --student_init random"
+        )
+    source = teacher.model.encoder
+    if cfg.init_from == "pretrained":
+        source = pretrained_encoder(cfg.ptrain_ver or teacher.config.get("ptrain_ver", "bert-base-uncased"))
+    choose = uniform_layer_map if cfg.student_init == "even" else first_layer_map
+    layers = choose(source.config.num_hidden_layers, cfg.num_hidden_layers)
+    origin = init_student(student.encoder, source, layers, cfg.init_embeddings)
+    return student, layer_map, {"source": cfg.init_from} | origin | {"classifier": "random"}
+
+
+def same_tokenizer(one: PreTrainedTokenizerFast, other: PreTrainedTokenizerFast) -> bool:
+    """Whether two tokenizers cut every text alike."""
+    return fingerprint(one) == fingerprint(other)
+
+
+def quiet() -> None:
+    """Set up messages: our own at INFO, the libraries' at WARNING and above, no weight-loading bars."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    logging.getLogger("fine_tune").setLevel(logging.INFO)
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+

@@ -1,0 +1,199 @@
+"""Every flag of the project, in groups; a script names the groups it takes.
+
+Source of names, defaults and meaning: the LAD documents (Lin et al. 2023, Sensors 23(3):1483, and its repository).
+`batch_size` is the effective batch. Layers on the command line are 1-based. All counts are in updates unless a name
+says otherwise. Field types are real objects here: no `from __future__ import annotations`.
+"""
+
+import dataclasses
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fine_tune.flag import DEVICE_ID, FRACTION, NOT_NEGATIVE, POSITIVE, Checked, flag
+from fine_tune.path import experiment_name
+from fine_tune.task import task_named
+
+logger = logging.getLogger(__name__)
+
+KNOWN_ENCODERS = ("bert-base-uncased", "bert-base-cased", "bert-large-uncased", "bert-large-cased")
+"""Google's BERTs: their shape can be read off a checkpoint, so a released teacher loads without a model hub."""
+
+
+@dataclass
+class RunConfig(Checked):
+    """The run."""
+
+    experiment: str = flag("unique name of the run; its folder is <experiment>_<model>_<task>")
+    task: str = flag("task: sst2, qnli, mnli, boolq, mrpc, qqp, rte, cola, stsb or sample", alias=("task_name",))
+    model: str = flag("architecture", "bert", choices=("bert", "albert"))
+    dataset: str = flag("split to train on", "train")
+    seed: int = flag("seed of initialisation, dropout and data order", 42, NOT_NEGATIVE)
+    batch_size: int = flag("sentences per update", 32, POSITIVE, alias=("per_device_train_batch_size",))
+    accum_step: int = flag("micro-batches per update; must divide batch_size", 1, POSITIVE)
+    log_step: int = flag("updates between two log entries", 100, POSITIVE)
+    ckpt_step: int = flag("updates between two checkpoints", 1000, POSITIVE)
+    device_id: int | None = flag("-1 for the CPU, else the GPU's number (default: a GPU if there is one)", None, DEVICE_ID)
+    amp: bool = flag("mixed precision: matrix products in bfloat16", False)
+    pad_to_max: bool = flag("pad every sentence to max_seq_len and let padding count, as the released code does", False)
+    overwrite: bool = flag("replace an existing run of the same name", False)
+
+    def __post_init__(self) -> None:
+        """Check ranges, the name, the task and the division of the batch."""
+        super().__post_init__()
+        self.task = task_named(self.task).name
+        experiment_name(self.experiment, self.model, self.task)
+        if self.batch_size % self.accum_step:
+            raise ValueError(f"--batch_size {self.batch_size} is not a multiple of --accum_step {self.accum_step}")
+
+
+@dataclass
+class StepConfig(Checked):
+    """Duration in updates."""
+
+    total_step: int | None = flag("updates in all", None, POSITIVE, alias=("max_steps",))
+    warmup_step: int | None = flag("updates of linear warm-up", None, NOT_NEGATIVE)
+
+
+@dataclass
+class EpochConfig(Checked):
+    """Duration in epochs, where updates are not given."""
+
+    epoch: float | None = flag("passes over the data (default: 3)", None, POSITIVE, alias=("num_train_epochs",))
+    warmup_rate: float = flag("fraction of the updates used for warm-up", 0.1, FRACTION)
+
+
+@dataclass
+class TeacherConfig(Checked):
+    """The encoder to fine-tune."""
+
+    ptrain_ver: str = flag("hub name or local folder of the encoder", "bert-base-uncased", alias=("model_name_or_path",))
+    num_class: int | None = flag("classes; 1 for regression (default: what the task has)", None, POSITIVE)
+    max_seq_len: int = flag("tokens per input at most", 128, POSITIVE, alias=("max_seq_length",))
+    dropout: float = flag("dropout of the encoder and of the classifier", 0.1, FRACTION)
+
+
+@dataclass
+class TeacherRef(Checked):
+    """The fine-tuned teacher."""
+
+    teacher_exp: str = flag("experiment name of the teacher's run")
+    tmodel: str = flag("architecture of the teacher", "bert", choices=("bert", "albert"))
+    tckpt: int | None = flag("checkpoint of the teacher (default: its last)", None, NOT_NEGATIVE)
+    tdevice_id: int | None = flag("device of the teacher (default: the student's)", None, DEVICE_ID)
+
+
+@dataclass
+class StudentConfig(Checked):
+    """The student; sizes not given are the teacher's."""
+
+    num_hidden_layers: int | None = flag("layers (default: half of the teacher's)", None, POSITIVE)
+    d_model: int | None = flag("width", None, POSITIVE)
+    d_ff: int | None = flag("width of the feed-forward layers", None, POSITIVE)
+    num_attention_heads: int | None = flag("attention heads", None, POSITIVE)
+    type_vocab_size: int | None = flag("segment types", None, POSITIVE)
+    num_class: int | None = flag("classes; 1 for regression", None, POSITIVE)
+    max_seq_len: int | None = flag("tokens per input at most", None, POSITIVE, alias=("max_seq_length",))
+    dropout: float = flag("dropout of the encoder and of the classifier", 0.1, FRACTION)
+    student_init: str = flag("teacher layers to start from", "even", choices=("even", "first", "random"))
+    init_from: str = flag("weights to start from", "teacher", choices=("pretrained", "teacher"))
+    init_embeddings: bool = flag("leave the embeddings random, as the released code does", True)
+    ptrain_ver: str | None = flag("pre-trained encoder, if not the teacher's own", None, alias=("model_name_or_path",))
+
+
+@dataclass
+class OptimConfig(Checked):
+    """AdamW with linear warm-up and decay."""
+
+    lr: float = flag("peak learning rate", 3e-5, POSITIVE, alias=("learning_rate",))
+    beta1: float = flag("decay of the first moment", 0.9, FRACTION)
+    beta2: float = flag("decay of the second moment", 0.999, FRACTION)
+    eps: float = flag("denominator's epsilon", 1e-8, POSITIVE)
+    weight_decay: float = flag("decoupled weight decay; none on biases and layer norms", 0.01, NOT_NEGATIVE)
+    max_norm: float = flag("clip the gradient to this 2-norm", 1.0, POSITIVE)
+
+
+@dataclass
+class GateFlags(Checked):
+    """The gates."""
+
+    gate_device_id: int | None = flag("device of the gates (default: the student's)", None, DEVICE_ID)
+    reverse_gate: bool = flag("run the chain from the last teacher layer down", False)
+
+
+@dataclass
+class DistillConfig(Checked):
+    """Weights of the three losses."""
+
+    softmax_temp: float = flag("temperature of the soft targets", 1.0, POSITIVE)
+    soft_weight: float = flag("weight of the soft target loss", 0.2, NOT_NEGATIVE)
+    hard_weight: float = flag("weight of the hard target loss", 0.8, NOT_NEGATIVE)
+    hidden_mse_weight: float = flag("weight of the hidden state loss", 100.0, NOT_NEGATIVE, alias=("mu",))
+
+
+@dataclass
+class EvalConfig(Checked):
+    """The run to read."""
+
+    experiment: str = flag("name of the run")
+    task: str = flag("task of the run", alias=("task_name",))
+    model: str = flag("architecture", "bert", choices=("bert", "albert"))
+    dataset: str = flag("split to read", "dev")
+    batch_size: int = flag("sentences per batch", 128, POSITIVE)
+    device_id: int | None = flag("-1 for the CPU, else the GPU's number (default: a GPU if there is one)", None, DEVICE_ID)
+    ptrain_ver: str | None = flag("tokenizer to use, if the run names none or it has moved", None)
+    amp: bool = flag("mixed precision: matrix products in bfloat16", False)
+
+    def __post_init__(self) -> None:
+        """Check ranges, the name and the task."""
+        super().__post_init__()
+        self.task = task_named(self.task).name
+        experiment_name(self.experiment, self.model, self.task)
+
+
+GROUPS = (RunConfig, StepConfig, EpochConfig, TeacherConfig, TeacherRef, StudentConfig, OptimConfig, GateFlags, DistillConfig)
+LEGACY_KEYS = {"num_gpu": "device_id", "amp": "amp", "d_emb": None}
+"""Keys of older released runs that stand for something else now, or (None) reached no model in the released code."""
+
+
+def merged(*groups: Checked) -> dict[str, Any]:
+    """Merge flag groups into one flat dictionary; an earlier group wins where a name stands twice."""
+    flat: dict[str, Any] = {}
+    for group in reversed(groups):
+        flat |= dataclasses.asdict(group)  # type: ignore[call-overload]
+    return flat
+
+
+def save_config(file: Path, values: dict[str, Any]) -> None:
+    """Write a flat configuration: sorted, indented, without what was left open."""
+    written = {name: value for name, value in values.items() if value is not None}
+    file.write_text(json.dumps(written, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def load_config(run_dir: Path) -> dict[str, Any]:
+    """Read `config.json` of our own or of a released run.
+
+    Raises:
+        FileNotFoundError: There is no such run.
+        ValueError: The file is no configuration, or holds an unknown key or lacks a needed one.
+    """
+    file = run_dir / "config.json"
+    if not file.is_file():
+        there = sorted(path.parent.name for path in run_dir.parent.glob("*/config.json"))
+        raise FileNotFoundError(f"no run at {run_dir}; runs there: {', '.join(there) or 'none'}")
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file}: not a JSON file: {error}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{file}: expected one JSON object, got {type(values).__name__}")
+    known = {field.name for group in GROUPS for field in dataclasses.fields(group)}
+    unknown = sorted(set(values) - known - set(LEGACY_KEYS))
+    if unknown:
+        raise ValueError(f"{file}: unknown keys: {', '.join(unknown)}")
+    missing = sorted({"experiment", "model", "task", "num_class", "max_seq_len", "dropout"} - set(values))
+    if missing:
+        raise ValueError(f"{file}: missing keys: {', '.join(missing)}")
+    return values

@@ -1,0 +1,124 @@
+"""A flag is declared once: a dataclass field with its type, default, range and help becomes an argparse option.
+
+`flag()` makes the field, `add_flags()` turns the fields of a dataclass into one argument group, `from_args()` builds
+the dataclass from the parsed arguments, and `Checked` checks the ranges. Nothing else is clever in this project.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+REQUIRED = dataclasses.MISSING
+Group = TypeVar("Group")
+
+
+class Check(NamedTuple):
+    """A range: the test and the words for it."""
+
+    passes: Callable[[Any], bool]
+    words: str
+
+
+POSITIVE = Check(lambda value: value > 0, "must be > 0")
+NOT_NEGATIVE = Check(lambda value: value >= 0, "must be >= 0")
+FRACTION = Check(lambda value: 0 <= value < 1, "must be in [0, 1)")
+DEVICE_ID = Check(lambda value: value >= -1, "must be -1 (CPU) or the number of a GPU")
+
+
+def flag(
+    help: str,
+    default: Any = REQUIRED,
+    check: Check | None = None,
+    choices: Sequence[str] = (),
+    alias: Sequence[str] = (),
+) -> Any:
+    """Declare one option; without a `default` it is required, with the default `None` it is filled in later.
+
+    Args:
+        help: One line, with the unit.
+        default: Value when the option is not given.
+        check: Range of the value, checked whenever the dataclass is built.
+        choices: Allowed strings.
+        alias: Other spellings, without dashes.
+    """
+    metadata = {"help": help, "check": check, "choices": tuple(choices), "alias": tuple(alias)}
+    return dataclasses.field(default=default, metadata=metadata, kw_only=True)
+
+
+class Checked:
+    """Base of the flag groups: every value is in its range once the object exists.
+
+    Raises:
+        ValueError: Names the flag, the range and the value received.
+    """
+
+    def __post_init__(self) -> None:
+        """Check every field that has a range or choices."""
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value, check, choices = getattr(self, field.name), field.metadata["check"], field.metadata["choices"]
+            if value is None:
+                continue
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"--{field.name} must be a finite number, got {value}")
+            if check and not check.passes(value):
+                raise ValueError(f"--{field.name} {check.words}, got {value}")
+            if choices and value not in choices:
+                raise ValueError(f"--{field.name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+def value_type(annotation: Any) -> type:
+    """Give the type behind `int`, `int | None` and the like."""
+    if isinstance(annotation, types.UnionType):
+        annotation = next(part for part in typing.get_args(annotation) if part is not types.NoneType)
+    return typing.cast(type, annotation)
+
+
+def add_flags(parser: argparse.ArgumentParser, group: type, title: str | None = None, prefix: str = "") -> None:
+    """Add the fields of the dataclass `group` to `parser`, each name with `prefix` before it.
+
+    A boolean that is off by default becomes `--name`, one that is on becomes `--no_name`.
+    """
+    section = parser.add_argument_group(title or (group.__doc__ or "").splitlines()[0].rstrip("."))
+    for field in dataclasses.fields(group):
+        kind, dest = value_type(field.type), prefix + field.name
+        names = [f"--{dest}"] + [f"--{name}" for name in field.metadata["alias"] if not prefix]
+        text = field.metadata["help"].replace("%", "%%")
+        if kind is bool:
+            action = "store_false" if field.default else "store_true"
+            section.add_argument(f"--no_{dest}" if field.default else names[0], dest=dest, action=action, help=text)
+            continue
+        options: dict[str, Any] = {"choices": field.metadata["choices"] or None, "metavar": kind.__name__.upper()}
+        if options["choices"]:
+            del options["metavar"]
+        if field.default is REQUIRED:
+            options["required"] = True
+        elif field.default is not None:
+            text += f" (default: {field.default})"
+            options["default"] = field.default
+        section.add_argument(*names, dest=dest, type=kind, help=text, **options)
+
+
+def from_args(group: type[Group], args: argparse.Namespace, prefix: str = "") -> Group:
+    """Build the dataclass `group` from parsed arguments."""
+    values = {field.name: getattr(args, prefix + field.name) for field in dataclasses.fields(group)}  # type: ignore[arg-type]
+    try:
+        return group(**values)
+    except ValueError as error:
+        raise ValueError(str(error).replace("--", f"--{prefix}")) from None
+
+
+@contextlib.contextmanager
+def usage_errors(parser: argparse.ArgumentParser) -> Iterator[None]:
+    """Turn what the user can mend (bad values, missing files) into one line and exit code 2.
+
+    Wrap the wiring of a script in it, never a training loop: an error there is ours and keeps its traceback.
+    """
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        parser.error(str(error))

@@ -1,0 +1,80 @@
+"""What a run tells: TensorBoard, `metrics.jsonl`, one progress line; and running means that never wait for a GPU."""
+
+import json
+import math
+from pathlib import Path
+
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+
+class Meter:
+    """Weighted means of scalars between two log entries, summed on their device and read once."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self.total: dict[str, Tensor] = {}
+        self.weight = 0.0
+
+    def add(self, weight: float, **values: Tensor) -> None:
+        """Add detached scalars; the weights of one update sum to 1."""
+        self.weight += weight
+        for name, value in values.items():
+            value = value.detach() * weight
+            self.total[name] = self.total[name] + value if name in self.total else value
+
+    def mean(self, step: int) -> dict[str, float]:
+        """Read the means and start anew.
+
+        Raises:
+            FloatingPointError: A mean is not finite.
+        """
+        means = {name: (total / self.weight).item() for name, total in self.total.items()}
+        self.total, self.weight = {}, 0.0
+        if bad := {name: value for name, value in means.items() if not math.isfinite(value)}:
+            raise FloatingPointError(f"not finite by step {step}: {bad}; lower the learning rate or the loss weights")
+        return means
+
+
+class TrainLog:
+    """Writes scalars of a training run; use as a context manager.
+
+    Args:
+        run_dir: Folder for `metrics.jsonl`.
+        log_dir: Folder for TensorBoard.
+        total_step: Updates in all, for the progress line.
+    """
+
+    def __init__(self, run_dir: Path, log_dir: Path, total_step: int) -> None:
+        """Open everything."""
+        self.board = SummaryWriter(str(log_dir))
+        self.lines = (run_dir / "metrics.jsonl").open("a", encoding="utf-8")
+        self.bar = tqdm(total=total_step, dynamic_ncols=True, mininterval=1, unit="step")
+
+    def __enter__(self) -> "TrainLog":
+        """Give itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close everything."""
+        self.bar.close()
+        self.lines.close()
+        self.board.close()
+
+    def advance(self) -> None:
+        """Count one update."""
+        self.bar.update()
+
+    def scalars(self, step: int, values: dict[str, float]) -> None:
+        """Write one entry under `train/`."""
+        for name, value in values.items():
+            self.board.add_scalar(f"train/{name}", value, step)
+        print(json.dumps({"step": step, **values}), file=self.lines, flush=True)
+        losses = {name: f"{value:.4f}" for name, value in values.items() if name.endswith("loss")}
+        self.bar.set_postfix(losses, refresh=False)
+
+
+def is_due(step: int, every: int, last: int) -> bool:
+    """Whether something done every `every` updates, and after the last one, is due."""
+    return step % every == 0 or step == last

@@ -1,0 +1,145 @@
+"""A BERT-like encoder with a classifier on its pooled output: teacher and student alike.
+
+Shapes: B batch, S tokens, D width, C classes, L layers. Source: Devlin et al. 2019; released code, whose state-dict
+names are kept: `encoder.` + transformers' names, `linear_layer.weight`, `linear_layer.bias`.
+
+Departures:
+1. `--dropout` sets the encoder's and the classifier's dropout alike.
+2. A student's shape is read off its checkpoint where its `config.json` does not say.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, BertConfig, BertModel, PreTrainedConfig, PreTrainedModel
+
+from fine_tune.config import KNOWN_ENCODERS
+
+
+class Output(NamedTuple):
+    """What both models return: float32 `logits` (B, C), and L `hidden_states` (B, S, D) without the embedding output."""
+
+    logits: Tensor
+    hidden_states: tuple[Tensor, ...]
+
+
+class Classifier(nn.Module):
+    """Encoder, dropout, linear layer.
+
+    Args:
+        encoder: BERT or ALBERT with a pooler.
+        num_class: C; 1 for regression.
+        dropout: Probability before the linear layer.
+    """
+
+    amp = False
+    """Whether matrix products run in bfloat16; parameters, logits and losses stay float32."""
+
+    def __init__(self, encoder: PreTrainedModel, num_class: int, dropout: float) -> None:
+        """Initialise the linear layer with N(0, 0.02^2), its bias with 0."""
+        super().__init__()
+        self.encoder = encoder
+        self.dropout = nn.Dropout(dropout)
+        self.linear_layer = nn.Linear(encoder.config.hidden_size, num_class)
+        nn.init.normal_(self.linear_layer.weight, std=0.02)
+        nn.init.zeros_(self.linear_layer.bias)
+
+    @property
+    def num_layers(self) -> int:
+        """L."""
+        return self.encoder.config.num_hidden_layers
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return self.encoder.config.hidden_size
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Output:
+        """Classify a batch; every argument is (B, S)."""
+        # A ready (B, 1, S, S) mask, because the library tests a (B, S) one for padding: a wait for the GPU per step.
+        visible = attention_mask.bool()[:, None, None, :].expand(-1, 1, input_ids.shape[1], -1)
+        with torch.autocast(input_ids.device.type, torch.bfloat16, enabled=self.amp):
+            encoded = self.encoder(
+                input_ids=input_ids, attention_mask=visible, token_type_ids=token_type_ids, output_hidden_states=True
+            )
+            logits = self.linear_layer(self.dropout(encoded.pooler_output))
+        return Output(logits.float(), encoded.hidden_states[1:])
+
+
+def with_dropout(config: PreTrainedConfig, dropout: float) -> PreTrainedConfig:
+    """Set every dropout probability of an architecture."""
+    config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
+    return config
+
+
+def pretrained_encoder(name: str, dropout: float | None = None) -> PreTrainedModel:
+    """Load a pre-trained encoder from a hub name or a local folder, in float32.
+
+    Raises:
+        ValueError: There is no such encoder within reach.
+    """
+    # A relative path is the user's; the hub's own names never exist as folders with a config.json.
+    source = str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
+    try:
+        config = AutoConfig.from_pretrained(source)
+        if dropout is not None:
+            with_dropout(config, dropout)
+        return AutoModel.from_pretrained(source, config=config, dtype=torch.float32)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"--ptrain_ver {name!r}: neither a local encoder nor one the model hub gives: {reason}") from None
+
+
+def empty_encoder(run_dir: Path, values: dict[str, Any], state: dict[str, Tensor]) -> PreTrainedModel:
+    """Build the encoder that a checkpoint belongs to, with meaningless weights; the pre-trained ones are not needed.
+
+    Args:
+        run_dir: Folder of the run; its `encoder.json` decides where there is one (our own runs).
+        values: The run's `config.json`.
+        state: The checkpoint, for the sizes that a released `config.json` leaves out.
+    """
+    if (run_dir / "encoder.json").is_file():
+        config = AutoConfig.from_pretrained(run_dir / "encoder.json")
+    elif "ptrain_ver" not in values or values["ptrain_ver"] in KNOWN_ENCODERS:
+        config = bert_config_of(state, values.get("num_attention_heads"))
+    else:
+        config = AutoConfig.from_pretrained(values["ptrain_ver"])
+    return AutoModel.from_config(with_dropout(config, values["dropout"]), dtype=torch.float32)
+
+
+def bert_config_of(state: dict[str, Tensor], heads: int | None) -> BertConfig:
+    """Read the shape of a BERT off its state dict; without `heads`, 64 wide each, as in all of Google's BERTs."""
+    prefix = "encoder.encoder.layer."
+    vocab, width = state["encoder.embeddings.word_embeddings.weight"].shape
+    return BertConfig(
+        vocab_size=vocab,
+        hidden_size=width,
+        num_hidden_layers=1 + max(int(name[len(prefix) :].split(".")[0]) for name in state if name.startswith(prefix)),
+        num_attention_heads=heads or width // 64,
+        intermediate_size=state[f"{prefix}0.intermediate.dense.bias"].shape[0],
+        max_position_embeddings=state["encoder.embeddings.position_embeddings.weight"].shape[0],
+        type_vocab_size=state["encoder.embeddings.token_type_embeddings.weight"].shape[0],
+    )
+
+
+def student_encoder(teacher: PreTrainedModel, sizes: dict[str, int | None], dropout: float) -> BertModel:
+    """Build a BERT with random weights and the teacher's architecture, but for the given `sizes`."""
+    config = BertConfig(**{name: getattr(teacher.config, name) for name in BERT_SIZES})
+    config.update({name: size for name, size in sizes.items() if size is not None})
+    return BertModel(with_dropout(config, dropout))
+
+
+BERT_SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+    "type_vocab_size",
+    "hidden_act",
+    "layer_norm_eps",
+    "pad_token_id",
+)

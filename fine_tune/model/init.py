@@ -1,0 +1,50 @@
+"""How a student starts: which weights are copied from where, said aloud.
+
+Source: released code, which copies mapped layers and pooler of the pre-trained encoder through a key list and
+non-strict loading, so that the embeddings silently stay random.
+
+Departures:
+1. The embeddings are copied too (`--no_init_embeddings` gives the released start).
+2. The source is the fine-tuned teacher or the pre-trained encoder (`--init_from`; default and why: doc/methods/lad.md).
+3. What was copied and what stayed random is returned, and logged by the caller.
+"""
+
+import torch
+from transformers import BertModel
+
+
+@torch.no_grad()
+def init_student(student: BertModel, source: BertModel, layers: list[int], embeddings: bool) -> dict[str, str]:
+    """Copy `layers` (0-based, one per student layer), the pooler and the embeddings of `source` into `student`.
+
+    Position rows are cut to the student's `max_position_embeddings`.
+
+    Returns:
+        For every part of the student, where its weights come from.
+
+    Raises:
+        ValueError: The sizes do not allow a copy.
+    """
+    origin = {"embeddings": "random"}
+    pairs = [("pooler", student.pooler, source.pooler)]
+    pairs += [
+        (f"layer {number}", student.encoder.layer[number - 1], source.encoder.layer[layer])
+        for number, layer in enumerate(layers, start=1)
+    ]
+    if embeddings:
+        pairs.append(("embeddings", student.embeddings, source.embeddings))
+    for name, target, given in pairs:
+        weights = given.state_dict()
+        for key, tensor in target.state_dict().items():
+            if key.startswith("position_embeddings"):
+                weights[key] = weights[key][: tensor.shape[0]]
+            if weights[key].shape != tensor.shape:
+                raise ValueError(
+                    f"cannot copy {name}: {key} is {tuple(weights[key].shape)} in the source but {tuple(tensor.shape)} "
+                    "in the student; leave the size flags out, or start from --student_init random"
+                )
+        target.load_state_dict(weights)
+        origin[name] = "copied"
+    for number, layer in enumerate(layers, start=1):
+        origin[f"layer {number}"] = f"copied from layer {layer + 1}"
+    return origin

@@ -1,0 +1,43 @@
+"""Where data and experiments live. Importing this module, or asking it for a path, creates nothing on disk."""
+
+import os
+import re
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def data_dir() -> Path:
+    """Root of everything read and written: `$DATA_DIR`, else `data/` beside the scripts."""
+    return Path(os.environ.get("DATA_DIR") or PROJECT / "data").expanduser().resolve()
+
+
+def task_dir(folder: str) -> Path:
+    """Folder with the files of one task."""
+    return data_dir() / "fine_tune" / folder
+
+
+def cache_dir() -> Path:
+    """Folder of the tokenised splits; safe to delete at any time."""
+    return data_dir() / "cache"
+
+
+def experiment_name(experiment: str, model: str, task: str) -> str:
+    """Join the parts of a run's name, `<experiment>_<model>_<task>`.
+
+    Raises:
+        ValueError: The name could leave the experiment folder.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+=-]*", experiment):
+        raise ValueError(f"--experiment may hold letters, digits and _ . + = - only, got {experiment!r}")
+    return f"{experiment}_{model}_{task}"
+
+
+def run_dir(experiment: str, model: str, task: str) -> Path:
+    """Folder of one run: configuration, checkpoints, scores, predictions."""
+    return data_dir() / "fine_tune_experiment" / experiment_name(experiment, model, task)
+
+
+def log_dir(experiment: str, model: str, task: str) -> Path:
+    """TensorBoard folder of one run."""
+    return data_dir() / "fine_tune_experiment" / "log" / experiment_name(experiment, model, task)

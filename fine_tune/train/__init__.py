@@ -1,0 +1,1 @@
+"""One file and one public function per training method; each loop is written out."""

@@ -1,0 +1,91 @@
+"""LAD: layer-wise adaptive distillation.
+
+Source: Lin, Chen, Kao: LAD, Sensors 2023, 23(3):1483, section 3; released `run_lad_distil.py`.
+
+1. Teacher and student read the same sentences; only the student learns.
+2. Gates fold the teacher's layers 1..i into an aggregate for each i; student layer l gets the one at layer l * k.
+3. Loss: soft targets, gold labels, and the squared distance of student layers to their targets.
+4. Student and gates each clip, step and decay on their own schedule. The hidden loss trains both.
+
+Departures (reasons in doc/methods/lad.md):
+1. Padding is masked out of the gates' norm and of the hidden loss (`--pad_to_max` lets it count, as released).
+2. One backward pass per micro-batch over the sum of all terms; the gradient is the same.
+3. The student's embeddings are copied, see `model.init`. 4. There is no untrained first gate, see `model.gate`.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from fine_tune.build import Devices
+from fine_tune.checkpoint import save_checkpoint
+from fine_tune.config import DistillConfig, RunConfig
+from fine_tune.data import Batch
+from fine_tune.device import to_device
+from fine_tune.log import Meter, TrainLog, is_due
+from fine_tune.losses import hard_target_loss, hidden_mse_loss, soft_target_loss
+from fine_tune.model.classifier import Classifier
+from fine_tune.model.gate import GateChain
+from fine_tune.optim import Updater
+
+
+def train_lad(
+    cfg: RunConfig,
+    distill: DistillConfig,
+    total_step: int,
+    models: tuple[Classifier, Classifier, GateChain],
+    updaters: tuple[Updater, Updater],
+    updates: Iterator[list[Batch]],
+    devices: Devices,
+    run_dir: Path,
+    log: TrainLog,
+) -> None:
+    """Distil a teacher into a student through gates for `total_step` updates (steps 1-4 of the module docstring).
+
+    Args:
+        cfg: The run's flags.
+        distill: Temperature and weights.
+        total_step: Updates.
+        models: Teacher, student, gates.
+        updaters: Of the student, of the gates.
+        updates: Micro-batches of every update.
+        devices: Where the three models live.
+        run_dir: Folder for checkpoints.
+        log: Where losses go.
+    """
+    teacher, student, gates = models
+    student_updater, gate_updater = updaters
+    teacher.eval()
+    student.train()
+    meter = Meter()
+
+    for step in range(1, total_step + 1):
+        for batch in next(updates):
+            # 1. Both models read the same sentences; only the student learns.
+            with torch.no_grad():
+                t = teacher(**to_device(batch.teacher, devices.teacher))
+            s = student(**to_device(batch.student, devices.student))
+
+            # 2. The gates fold teacher layers 1..i into one target for each student layer.
+            states, gate_mask = to_device(t.hidden_states, devices.gate), to_device(batch.mask, devices.gate)
+            targets = to_device(gates(states, gate_mask), devices.student)  # L_s x (B, S, D)
+
+            # 3. Three unweighted losses; all weights stand on one line.
+            soft = soft_target_loss(s.logits, to_device(t.logits, devices.student), distill.softmax_temp)
+            hard = hard_target_loss(s.logits, to_device(batch.label, devices.student))
+            hidden = hidden_mse_loss(s.hidden_states, targets, to_device(batch.mask, devices.student))
+            loss = distill.soft_weight * soft + distill.hard_weight * hard + distill.hidden_mse_weight * hidden
+            (loss * batch.weight).backward()
+            meter.add(batch.weight, loss=loss, soft_loss=soft, hard_loss=hard, hidden_loss=hidden, **gates.openings())
+
+        # 4. Student and gates each clip, step and decay on their own schedule.
+        rates = {"lr": student_updater.lr, "gate_lr": gate_updater.lr}
+        student_updater.step()
+        gate_updater.step()
+
+        log.advance()
+        if is_due(step, cfg.log_step, last=total_step):
+            log.scalars(step, meter.mean(step) | rates)
+        if is_due(step, cfg.ckpt_step, last=total_step):
+            save_checkpoint(run_dir, step, student, gates)

@@ -1,0 +1,77 @@
+#!/usr/bin/env python3
+"""Fine-tune a pre-trained encoder on a task: the teacher.
+
+    python run_fine_tune.py --experiment teacher --ptrain_ver bert-base-uncased --task sst2 --epoch 3
+
+Loop: `fine_tune/train/teacher.py`. Recipes: `scripts/tune_<task>_teacher.sh`.
+"""
+
+import argparse
+from collections.abc import Sequence
+
+from fine_tune.config import EpochConfig, OptimConfig, RunConfig, StepConfig, TeacherConfig, merged
+from fine_tune.flag import add_flags, from_args, usage_errors
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Name the groups of flags that this script takes."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    for group in (RunConfig, TeacherConfig, StepConfig, EpochConfig, OptimConfig):
+        add_flags(parser, group)
+    parser.add_argument("--num_gpu", type=int, choices=(0, 1), help="older spelling: 0 is --device_id -1, 1 is 0")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Wire and train."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.num_gpu is not None and args.device_id is None:
+        args.device_id = args.num_gpu - 1
+    with usage_errors(parser):
+        groups = (RunConfig, TeacherConfig, StepConfig, EpochConfig, OptimConfig)
+        cfg, teacher, steps, epochs, optim = (from_args(group, args) for group in groups)
+
+        # Heavy imports come after the flags are read: `--help` answers at once.
+        from fine_tune import build
+        from fine_tune.data import load_split, updates
+        from fine_tune.log import TrainLog
+        from fine_tune.optim import Updater
+        from fine_tune.path import log_dir
+        from fine_tune.seed import set_seed
+        from fine_tune.task import TASKS
+        from fine_tune.train.teacher import fine_tune
+
+        build.quiet()
+        set_seed(cfg.seed)
+        build.new_run_dir(cfg)
+        task = TASKS[cfg.task]
+        teacher.num_class = build.class_count(task, teacher.num_class)
+        device = build.resolve_device(cfg.device_id)
+        model, tokenizer = build.build_teacher(teacher.ptrain_ver, task, teacher.dropout)
+        build.check_length(model, teacher.max_seq_len)
+        build.set_amp(model, device, cfg.amp)
+        rows = load_split(task, cfg.dataset, tokenizer, teacher.max_seq_len)
+        batches = updates(
+            rows, batch_size=cfg.batch_size, accum_step=cfg.accum_step, seed=cfg.seed,
+            pad_to=teacher.max_seq_len if cfg.pad_to_max else None,
+        )  # fmt: skip
+        steps.total_step, steps.warmup_step = build.resolve_duration(steps, epochs, len(rows), cfg.batch_size)
+        run = build.start_run(cfg, merged(cfg, teacher, steps, epochs, optim), model, tokenizer)
+        updater = Updater([model.to(device)], optim, steps.total_step, steps.warmup_step)
+
+    build.print_table(
+        "Fine-tuning",
+        merged(cfg, teacher, steps, optim)
+        | {"rows": len(rows), "device": device, "encoder": f"copied from {teacher.ptrain_ver}", "classifier": "random"},
+    )
+    with TrainLog(run, log_dir(cfg.experiment, cfg.model, cfg.task), steps.total_step) as log:
+        fine_tune(cfg, steps.total_step, model, updater, batches, device, run, log)
+    build.finish_run(run)
+    print(f"\ncheckpoints and logs: {run}")
+
+
+if __name__ == "__main__":
+    main()

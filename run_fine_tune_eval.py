@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+"""Score every checkpoint of a run, teacher or student, on a labelled split.
+
+    python run_fine_tune_eval.py --experiment LAD --task sst2 --dataset dev
+
+Writes `eval_<split>.json` (all scores, the best by each) and `prediction_<split>-<step>.tsv` into the run's folder, and
+TensorBoard scalars under `<split>/`. With `--do_predict` the best checkpoint's test predictions too.
+"""
+
+import argparse
+from collections.abc import Sequence
+
+from fine_tune.config import EvalConfig
+from fine_tune.flag import add_flags, from_args, usage_errors
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Name the flags that this script takes."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add_flags(parser, EvalConfig)
+    parser.add_argument("--ckpt", type=int, default=0, help="score checkpoints from this step on (default: all)")
+    parser.add_argument("--do_predict", action="store_true", help="write test predictions of the best checkpoint")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Score, rank, report."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    with usage_errors(parser):
+        cfg = from_args(EvalConfig, args)
+
+        # Heavy imports come after the flags are read: `--help` answers at once.
+        from torch.utils.tensorboard import SummaryWriter
+        from tqdm import tqdm
+
+        from fine_tune import build, evaluate
+        from fine_tune.checkpoint import list_checkpoints
+        from fine_tune.data import load_split
+        from fine_tune.path import log_dir, run_dir
+        from fine_tune.task import TASKS
+
+        build.quiet()
+        task, device = TASKS[cfg.task], build.resolve_device(cfg.device_id)
+        if not task.is_labelled(cfg.dataset):
+            raise ValueError(f"--dataset {cfg.dataset}: GLUE keeps the labels of {task.name}'s test splits to itself")
+        first = build.load_run(cfg.experiment, cfg.model, task, None, cfg.ptrain_ver, "--ckpt")
+        selected = [step for step in list_checkpoints(first.folder) if step >= args.ckpt]
+        if not selected:
+            raise ValueError(f"--ckpt {args.ckpt}: no checkpoint from this step on; the last one is {first.step}")
+        rows = load_split(task, cfg.dataset, first.tokenizer, first.config["max_seq_len"])
+
+        scores = {}
+        with SummaryWriter(str(log_dir(cfg.experiment, cfg.model, cfg.task))) as board:
+            for step in tqdm(selected, unit="checkpoint", disable=len(selected) == 1):
+                model = build.load_run(cfg.experiment, cfg.model, task, step, cfg.ptrain_ver, "--ckpt").model.to(device)
+                build.set_amp(model, device, cfg.amp)
+                logits = evaluate.predict(model, rows, cfg.batch_size, device)
+                scores[step] = evaluate.score(rows, logits)
+                evaluate.save_prediction(first.folder / f"prediction_{cfg.dataset}-{step}.tsv", rows, logits)
+                for name, value in scores[step].items():
+                    board.add_scalar(f"{cfg.dataset}/{name}", value, step)
+
+        best = {name: evaluate.best_checkpoints(scores, name) for name in ("loss", *task.metrics)}
+        summary = run_dir(cfg.experiment, cfg.model, cfg.task) / f"eval_{cfg.dataset}.json"
+        evaluate.save_json(summary, {"rows": len(rows), "checkpoints": scores, "best": best})
+        for name, ranked in best.items():
+            print(f"best {name:<9}" + "".join(f"  {value:.4f} @ {step}" for step, value in ranked))
+        print(f"{len(rows)} rows of {task.name} {cfg.dataset}; summary: {summary}")
+        if args.do_predict:
+            import generate_test_prediction
+
+            for split, _ in task.submission:
+                ask = ["--experiment", cfg.experiment, "--task", cfg.task, "--model", cfg.model, "--dataset", split]
+                generate_test_prediction.main([*ask, "--ckpt", str(best[task.metrics[0]][0][0])])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+#!/usr/bin/env python3
+"""Train the same student on gold labels alone: the baseline that shows what a teacher is worth.
+
+    python run_student_fine_tune.py --teacher_exp teacher --experiment no_teacher --task sst2 --epoch 3
+
+The student has the sizes and the start that `run_lad_distil.py` would give it. Loop: `fine_tune/train/teacher.py`.
+"""
+
+import argparse
+from collections.abc import Sequence
+
+from fine_tune.config import EpochConfig, OptimConfig, RunConfig, StepConfig, StudentConfig, TeacherRef, merged
+from fine_tune.flag import add_flags, from_args, usage_errors
+
+GROUPS = (RunConfig, TeacherRef, StudentConfig, StepConfig, EpochConfig, OptimConfig)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Name the groups of flags that this script takes."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    for group in GROUPS:
+        add_flags(parser, group)
+    parser.set_defaults(lr=1e-4)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Wire and train."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    with usage_errors(parser):
+        cfg, ref, sizes, steps, epochs, optim = (from_args(group, args) for group in GROUPS)
+
+        # Heavy imports come after the flags are read: `--help` answers at once.
+        from fine_tune import build
+        from fine_tune.data import load_split, updates
+        from fine_tune.log import TrainLog
+        from fine_tune.optim import Updater
+        from fine_tune.path import log_dir
+        from fine_tune.seed import set_seed
+        from fine_tune.task import TASKS
+        from fine_tune.train.teacher import fine_tune
+
+        build.quiet()
+        set_seed(cfg.seed)
+        build.new_run_dir(cfg)
+        devices = build.resolve_devices(cfg.device_id, ref.tdevice_id)
+        teacher = build.load_teacher(ref, TASKS[cfg.task], devices.teacher, cfg.amp)
+        student, _, origin = build.build_student(sizes, teacher)
+        build.set_amp(student, devices.student, cfg.amp)
+        rows = load_split(TASKS[cfg.task], cfg.dataset, teacher.tokenizer, sizes.max_seq_len)
+        pad_to = sizes.max_seq_len if cfg.pad_to_max else None
+        batches = updates(rows, batch_size=cfg.batch_size, accum_step=cfg.accum_step, seed=cfg.seed, pad_to=pad_to)
+        steps.total_step, steps.warmup_step = build.resolve_duration(steps, epochs, len(rows), cfg.batch_size)
+        ref.tckpt = teacher.step
+        values = merged(cfg, ref, sizes, steps, epochs, optim)
+        run = build.start_run(cfg, values, student, teacher.tokenizer)
+        updater = Updater([student.to(devices.student)], optim, steps.total_step, steps.warmup_step)
+
+    build.print_table("Student without a teacher", values | {"rows": len(rows), "device": devices.student} | origin)
+    with TrainLog(run, log_dir(cfg.experiment, cfg.model, cfg.task), steps.total_step) as log:
+        fine_tune(cfg, steps.total_step, student, updater, batches, devices.student, run, log)
+    build.finish_run(run)
+    print(f"\ncheckpoints and logs: {run}")
+
+
+if __name__ == "__main__":
+    main()
