@@ -7,10 +7,13 @@ Writes GLUE's file (`SST-2.tsv`, ..) and `prediction_<split>-<step>.tsv` with th
 """
 
 import argparse
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 from fine_tune.config import EvalConfig
 from fine_tune.flag import add_flags, from_args, usage_errors
+from fine_tune.task import TASKS, Task
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -24,10 +27,8 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def best_scored(folder, task) -> int | None:
+def best_scored(folder: Path, task: Task) -> int | None:
     """Find the best checkpoint in the score files that `run_fine_tune_eval.py` left; None if there are none."""
-    import json
-
     for split in task.dev:
         if (file := folder / f"eval_{split}.json").is_file():
             return json.loads(file.read_text(encoding="utf-8"))["best"][task.metrics[0]][0][0]
@@ -42,12 +43,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         cfg = from_args(EvalConfig, args)
 
         # Heavy imports come after the flags are read: `--help` answers at once.
-        from fine_tune import build, evaluate
+        from fine_tune import build, evaluate, run
         from fine_tune.data import load_split
         from fine_tune.path import run_dir
-        from fine_tune.task import TASKS
 
-        build.quiet()
+        run.quiet()
         task, device = TASKS[cfg.task], build.resolve_device(cfg.device_id)
         files = dict(task.submission)
         if cfg.dataset not in files:
@@ -55,13 +55,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         step = args.ckpt
         if step is None:
             step = best_scored(run_dir(cfg.experiment, cfg.model, cfg.task), task)
-        run = build.load_run(cfg.experiment, cfg.model, task, step, cfg.ptrain_ver, "--ckpt")
-        build.set_amp(run.model.to(device), device, cfg.amp)
-        rows = load_split(task, cfg.dataset, run.tokenizer, run.config["max_seq_len"])
-        logits = evaluate.predict(run.model, rows, cfg.batch_size, device)
-        evaluate.save_submission(run.folder / files[cfg.dataset], rows, logits)
-        evaluate.save_prediction(run.folder / f"prediction_{cfg.dataset}-{run.step}.tsv", rows, logits)
-        print(f"{len(rows)} predictions of checkpoint {run.step}: {run.folder / files[cfg.dataset]}")
+        loaded = build.load_run(cfg.experiment, cfg.model, task, step, cfg.ptrain_ver, "--ckpt")
+        build.set_amp(loaded.model.to(device), device, cfg.amp)
+        rows = load_split(task, cfg.dataset, loaded.tokenizer, loaded.config["max_seq_len"])
+        logits = evaluate.predict(loaded.model, rows, cfg.batch_size, device)
+        evaluate.save_submission(loaded.folder / files[cfg.dataset], rows, logits)
+        evaluate.save_prediction(loaded.folder / f"prediction_{cfg.dataset}-{loaded.step}.tsv", rows, logits)
+        print(f"{len(rows)} predictions of checkpoint {loaded.step}: {loaded.folder / files[cfg.dataset]}")
 
 
 if __name__ == "__main__":

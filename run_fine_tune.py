@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         cfg, teacher, steps, epochs, optim = (from_args(group, args) for group in groups)
 
         # Heavy imports come after the flags are read: `--help` answers at once.
-        from fine_tune import build
+        from fine_tune import build, run
         from fine_tune.data import load_split, updates
         from fine_tune.log import TrainLog
         from fine_tune.optim import Updater
@@ -44,9 +44,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         from fine_tune.task import TASKS
         from fine_tune.train.teacher import fine_tune
 
-        build.quiet()
+        run.quiet()
         set_seed(cfg.seed)
-        build.new_run_dir(cfg)
+        run.new_run_dir(cfg)
         task = TASKS[cfg.task]
         teacher.num_class = build.class_count(task, teacher.num_class)
         device = build.resolve_device(cfg.device_id)
@@ -59,18 +59,18 @@ def main(argv: Sequence[str] | None = None) -> None:
             pad_to=teacher.max_seq_len if cfg.pad_to_max else None,
         )  # fmt: skip
         steps.total_step, steps.warmup_step = build.resolve_duration(steps, epochs, len(rows), cfg.batch_size)
-        run = build.start_run(cfg, merged(cfg, teacher, steps, epochs, optim), model, tokenizer)
+        folder = run.start_run(cfg, merged(cfg, teacher, steps, epochs, optim), model, tokenizer)
         updater = Updater([model.to(device)], optim, steps.total_step, steps.warmup_step)
 
-    build.print_table(
+    run.print_table(
         "Fine-tuning",
         merged(cfg, teacher, steps, optim)
         | {"rows": len(rows), "device": device, "encoder": f"copied from {teacher.ptrain_ver}", "classifier": "random"},
     )
-    with TrainLog(run, log_dir(cfg.experiment, cfg.model, cfg.task), steps.total_step) as log:
-        fine_tune(cfg, steps.total_step, model, updater, batches, device, run, log)
-    build.finish_run(run)
-    print(f"\ncheckpoints and logs: {run}")
+    with TrainLog(folder, log_dir(cfg.experiment, cfg.model, cfg.task), steps.total_step) as log:
+        fine_tune(cfg, steps.total_step, model, updater, batches, device, folder, log)
+    run.finish_run(folder)
+    print(f"\ncheckpoints and logs: {folder}")
 
 
 if __name__ == "__main__":

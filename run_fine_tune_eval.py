@@ -36,13 +36,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         from torch.utils.tensorboard import SummaryWriter
         from tqdm import tqdm
 
-        from fine_tune import build, evaluate
+        from fine_tune import build, evaluate, run
         from fine_tune.checkpoint import list_checkpoints
         from fine_tune.data import load_split
         from fine_tune.path import log_dir, run_dir
         from fine_tune.task import TASKS
 
-        build.quiet()
+        run.quiet()
         task, device = TASKS[cfg.task], build.resolve_device(cfg.device_id)
         if not task.is_labelled(cfg.dataset):
             raise ValueError(f"--dataset {cfg.dataset}: GLUE keeps the labels of {task.name}'s test splits to itself")

@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None, parser: argparse.ArgumentParser | No
         gate_optim, gate_steps = from_args(OptimConfig, args, "gate_"), from_args(StepConfig, args, "gate_")
 
         # Heavy imports come after the flags are read: `--help` answers at once.
-        from fine_tune import build
+        from fine_tune import build, run
         from fine_tune.data import load_split, updates
         from fine_tune.layer_map import describe_layer_map
         from fine_tune.log import TrainLog
@@ -59,9 +59,9 @@ def main(argv: Sequence[str] | None = None, parser: argparse.ArgumentParser | No
         from fine_tune.task import TASKS
         from fine_tune.train.lad import train_lad
 
-        build.quiet()
+        run.quiet()
         set_seed(cfg.seed)
-        build.new_run_dir(cfg)
+        run.new_run_dir(cfg)
         devices = build.resolve_devices(cfg.device_id, ref.tdevice_id, gate.gate_device_id)
         teacher = build.load_teacher(ref, TASKS[cfg.task], devices.teacher, cfg.amp)
         student, layer_map, origin = build.build_student(sizes, teacher)
@@ -78,22 +78,22 @@ def main(argv: Sequence[str] | None = None, parser: argparse.ArgumentParser | No
         gate_steps.warmup_step = steps.warmup_step if gate_steps.warmup_step is None else gate_steps.warmup_step
         ref.tckpt = teacher.step
         values = merged(cfg, ref, sizes, steps, epochs, optim, distill, gate)
-        run = build.start_run(cfg, values, student, teacher.tokenizer)
+        folder = run.start_run(cfg, values, student, teacher.tokenizer)
         gate_values = merged(gate_optim, gate_steps) | {"device_id": gate.gate_device_id}
         gate_values |= {"dimension": student.width, "max_seq_length": sizes.max_seq_len}
-        save_config(run / "gate_config.json", gate_values)
+        save_config(folder / "gate_config.json", gate_values)
         student_updater = Updater([student.to(devices.student)], optim, steps.total_step, steps.warmup_step)
         gate_blocks = list(gates.to(devices.gate).blocks.values())
         gate_updater = Updater(gate_blocks, gate_optim, gate_steps.total_step, gate_steps.warmup_step)
 
-    build.print_table("LAD", values | {"rows": len(rows), **{f"device of {k}": v for k, v in devices._asdict().items()}})
-    build.print_table("Gates", gate_values)
-    build.print_table("Student", {"layer map (student<-teacher)": describe_layer_map(layer_map), **origin})
-    with TrainLog(run, log_dir(cfg.experiment, cfg.model, cfg.task), steps.total_step) as log:
+    run.print_table("LAD", values | {"rows": len(rows), **{f"device of {k}": v for k, v in devices._asdict().items()}})
+    run.print_table("Gates", gate_values)
+    run.print_table("Student", {"layer map (student<-teacher)": describe_layer_map(layer_map), **origin})
+    with TrainLog(folder, log_dir(cfg.experiment, cfg.model, cfg.task), steps.total_step) as log:
         models, updaters = (teacher.model, student, gates), (student_updater, gate_updater)
-        train_lad(cfg, distill, steps.total_step, models, updaters, batches, devices, run, log)
-    build.finish_run(run)
-    print(f"\ncheckpoints and logs: {run}")
+        train_lad(cfg, distill, steps.total_step, models, updaters, batches, devices, folder, log)
+    run.finish_run(folder)
+    print(f"\ncheckpoints and logs: {folder}")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         cfg, ref, sizes, steps, epochs, optim = (from_args(group, args) for group in GROUPS)
 
         # Heavy imports come after the flags are read: `--help` answers at once.
-        from fine_tune import build
+        from fine_tune import build, run
         from fine_tune.data import load_split, updates
         from fine_tune.log import TrainLog
         from fine_tune.optim import Updater
@@ -43,9 +43,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         from fine_tune.task import TASKS
         from fine_tune.train.teacher import fine_tune
 
-        build.quiet()
+        run.quiet()
         set_seed(cfg.seed)
-        build.new_run_dir(cfg)
+        run.new_run_dir(cfg)
         devices = build.resolve_devices(cfg.device_id, ref.tdevice_id)
         teacher = build.load_teacher(ref, TASKS[cfg.task], devices.teacher, cfg.amp)
         student, _, origin = build.build_student(sizes, teacher)
@@ -56,14 +56,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         steps.total_step, steps.warmup_step = build.resolve_duration(steps, epochs, len(rows), cfg.batch_size)
         ref.tckpt = teacher.step
         values = merged(cfg, ref, sizes, steps, epochs, optim)
-        run = build.start_run(cfg, values, student, teacher.tokenizer)
+        folder = run.start_run(cfg, values, student, teacher.tokenizer)
         updater = Updater([student.to(devices.student)], optim, steps.total_step, steps.warmup_step)
 
-    build.print_table("Student without a teacher", values | {"rows": len(rows), "device": devices.student} | origin)
-    with TrainLog(run, log_dir(cfg.experiment, cfg.model, cfg.task), steps.total_step) as log:
-        fine_tune(cfg, steps.total_step, student, updater, batches, devices.student, run, log)
-    build.finish_run(run)
-    print(f"\ncheckpoints and logs: {run}")
+    run.print_table("Student without a teacher", values | {"rows": len(rows), "device": devices.student} | origin)
+    with TrainLog(folder, log_dir(cfg.experiment, cfg.model, cfg.task), steps.total_step) as log:
+        fine_tune(cfg, steps.total_step, student, updater, batches, devices.student, folder, log)
+    run.finish_run(folder)
+    print(f"\ncheckpoints and logs: {folder}")
 
 
 if __name__ == "__main__":

@@ -1,28 +1,20 @@
-"""The wiring that every script repeats: run folder, devices, teacher, student, gates, duration."""
+"""The wiring that every script repeats: devices, duration, teacher, student."""
 
-import json
 import logging
-import os
-import platform
-import shutil
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import transformers
 from transformers import PreTrainedTokenizerFast
 
-from fine_tune.checkpoint import fill, load_state, pick_checkpoint, write_whole
-from fine_tune.config import EpochConfig, RunConfig, StepConfig, StudentConfig, TeacherRef, load_config, save_config
+from fine_tune.checkpoint import fill, load_state, pick_checkpoint
+from fine_tune.config import EpochConfig, StepConfig, StudentConfig, TeacherRef, load_config
 from fine_tune.data import fingerprint, load_tokenizer
 from fine_tune.device import check_bfloat16, resolve_device
 from fine_tune.layer_map import first_layer_map, uniform_layer_map
 from fine_tune.model.classifier import Classifier, empty_encoder, pretrained_encoder, student_encoder
 from fine_tune.model.init import init_student
-from fine_tune.path import PROJECT, log_dir, run_dir
+from fine_tune.path import run_dir
 from fine_tune.task import TASKS, Task
 
 logger = logging.getLogger(__name__)
@@ -72,7 +64,9 @@ def resolve_duration(steps: StepConfig, epochs: EpochConfig, rows: int, batch_si
         raise ValueError(f"--epoch {epochs.epoch:g} of {rows} rows is not one update of --batch_size {batch_size}")
     warmup = steps.warmup_step if steps.warmup_step is not None else max(1, round(total * epochs.warmup_rate))
     if warmup >= total:
-        logger.warning("warm-up (%d updates) is not over by the last update (%d): lr stays below its peak", warmup, total)
+        logger.warning(
+            "warm-up (%d updates) is not over by the last update (%d): lr stays below its peak", warmup, total
+        )
     return total, warmup
 
 
@@ -86,76 +80,6 @@ def class_count(task: Task, given: int | None) -> int:
         kind = "is a regression" if task.regression else f"has {task.num_class} classes"
         raise ValueError(f"--num_class {given}: {task.name} {kind}; leave the flag out")
     return task.num_class
-
-
-def new_run_dir(cfg: RunConfig) -> Path:
-    """Name the folder of a new run, making sure that nothing is lost; `start_run` creates it.
-
-    Raises:
-        FileExistsError: There is a run of this name, and `--overwrite` is not given.
-    """
-    folder = run_dir(cfg.experiment, cfg.model, cfg.task)
-    if folder.exists() and any(folder.iterdir()):
-        if not cfg.overwrite:
-            raise FileExistsError(f"{folder} exists; choose another --experiment, or pass --overwrite to replace it")
-        if not (folder / "config.json").is_file():
-            raise FileExistsError(f"{folder} is not a run (it has no config.json); it is left alone")
-    return folder
-
-
-def start_run(cfg: RunConfig, values: dict[str, Any], model: Classifier, tokenizer: PreTrainedTokenizerFast) -> Path:
-    """Create the folder of a run with all that later readers need, and print its configuration."""
-    folder = new_run_dir(cfg)
-    if folder.exists():
-        shutil.rmtree(folder)
-        shutil.rmtree(log_dir(cfg.experiment, cfg.model, cfg.task), ignore_errors=True)
-    folder.mkdir(parents=True)
-    save_config(folder / "config.json", values)
-    model.encoder.config.to_json_file(folder / "encoder.json")
-    tokenizer.save_pretrained(folder / "tokenizer")
-    _write_run_json(folder, {"argv": sys.argv, **versions(), "start": now(), "end": None})
-    return folder
-
-
-def finish_run(folder: Path) -> None:
-    """Note the end of a run in its `run.json`."""
-    about = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    _write_run_json(folder, about | {"end": now()})
-
-
-def _write_run_json(folder: Path, about: dict[str, Any]) -> None:
-    write_whole(folder / "run.json", lambda file: file.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8"))
-
-
-def now() -> str:
-    """Local time with its zone."""
-    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
-
-
-def versions() -> dict[str, Any]:
-    """Collect what a result depends on beside its flags."""
-    git = ["git", "-C", str(PROJECT)]
-    try:
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
-        commit += "+changes" if changed.strip() else ""
-    except (OSError, subprocess.CalledProcessError):
-        commit = None
-    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    return {
-        "commit": commit,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "gpus": gpus,
-    }
-
-
-def print_table(title: str, values: dict[str, Any]) -> None:
-    """Print names and values in two columns."""
-    width = max(map(len, values))
-    print(f"\n{title}\n" + "\n".join(f"  {name:<{width}}  {value}" for name, value in values.items()), flush=True)
 
 
 def load_run(experiment: str, model: str, task: Task, step: int | None, ptrain_ver: str | None, flag: str) -> Loaded:
@@ -280,22 +204,13 @@ def build_student(cfg: StudentConfig, teacher: Loaded) -> tuple[Classifier, list
         )
     source = teacher.model.encoder
     if cfg.init_from == "pretrained":
-        source = pretrained_encoder(cfg.ptrain_ver or teacher.config.get("ptrain_ver", "bert-base-uncased"))
+        name = cfg.ptrain_ver or teacher.config.get("ptrain_ver", "bert-base-uncased")
+        if cfg.ptrain_ver and fingerprint(load_tokenizer(name)) != fingerprint(teacher.tokenizer):
+            raise ValueError(f"--ptrain_ver {name!r} cuts text into other tokens than the teacher: no common positions")
+        source = pretrained_encoder(name)
+    elif cfg.ptrain_ver:
+        raise ValueError("--ptrain_ver has no effect without --init_from pretrained; leave it out")
     choose = uniform_layer_map if cfg.student_init == "even" else first_layer_map
     layers = choose(source.config.num_hidden_layers, cfg.num_hidden_layers)
     origin = init_student(student.encoder, source, layers, cfg.init_embeddings)
     return student, layer_map, {"source": cfg.init_from} | origin | {"classifier": "random"}
-
-
-def same_tokenizer(one: PreTrainedTokenizerFast, other: PreTrainedTokenizerFast) -> bool:
-    """Whether two tokenizers cut every text alike."""
-    return fingerprint(one) == fingerprint(other)
-
-
-def quiet() -> None:
-    """Set up messages: our own at INFO, the libraries' at WARNING and above, no weight-loading bars."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    logging.getLogger("fine_tune").setLevel(logging.INFO)
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-

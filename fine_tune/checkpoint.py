@@ -8,6 +8,7 @@ Ours: `run.json`, `metrics.jsonl`, `encoder.json` and `tokenizer/` (so that a ru
 import os
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,8 @@ def write_whole(file: Path, write: Callable[[Path], Any]) -> None:
 def save_checkpoint(run_dir: Path, step: int, model: nn.Module, gates: GateChain | None = None) -> None:
     """Write `gate-I-STEP.pt` of every gate, then `model-STEP.pt`: where there is a model, its gates are complete."""
     for layer, block in gates.blocks.items() if gates else ():
-        write_whole(run_dir / f"gate-{layer}-{step}.pt", lambda file, block=block: torch.save(block.state_dict(), file))
-    write_whole(run_dir / f"model-{step}.pt", lambda file: torch.save(model.state_dict(), file))
+        write_whole(run_dir / f"gate-{layer}-{step}.pt", partial(torch.save, block.state_dict()))
+    write_whole(run_dir / f"model-{step}.pt", partial(torch.save, model.state_dict()))
 
 
 def list_checkpoints(run_dir: Path) -> list[int]:

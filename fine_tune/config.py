@@ -35,7 +35,9 @@ class RunConfig(Checked):
     accum_step: int = flag("micro-batches per update; must divide batch_size", 1, POSITIVE)
     log_step: int = flag("updates between two log entries", 100, POSITIVE)
     ckpt_step: int = flag("updates between two checkpoints", 1000, POSITIVE)
-    device_id: int | None = flag("-1 for the CPU, else the GPU's number (default: a GPU if there is one)", None, DEVICE_ID)
+    device_id: int | None = flag(
+        "-1 for the CPU, else the GPU's number (default: a GPU if there is one)", None, DEVICE_ID
+    )
     amp: bool = flag("mixed precision: matrix products in bfloat16", False)
     pad_to_max: bool = flag("pad every sentence to max_seq_len and let padding count, as the released code does", False)
     overwrite: bool = flag("replace an existing run of the same name", False)
@@ -69,7 +71,9 @@ class EpochConfig(Checked):
 class TeacherConfig(Checked):
     """The encoder to fine-tune."""
 
-    ptrain_ver: str = flag("hub name or local folder of the encoder", "bert-base-uncased", alias=("model_name_or_path",))
+    ptrain_ver: str = flag(
+        "hub name or local folder of the encoder", "bert-base-uncased", alias=("model_name_or_path",)
+    )
     num_class: int | None = flag("classes; 1 for regression (default: what the task has)", None, POSITIVE)
     max_seq_len: int = flag("tokens per input at most", 128, POSITIVE, alias=("max_seq_length",))
     dropout: float = flag("dropout of the encoder and of the classifier", 0.1, FRACTION)
@@ -142,7 +146,9 @@ class EvalConfig(Checked):
     model: str = flag("architecture", "bert", choices=("bert", "albert"))
     dataset: str = flag("split to read", "dev")
     batch_size: int = flag("sentences per batch", 128, POSITIVE)
-    device_id: int | None = flag("-1 for the CPU, else the GPU's number (default: a GPU if there is one)", None, DEVICE_ID)
+    device_id: int | None = flag(
+        "-1 for the CPU, else the GPU's number (default: a GPU if there is one)", None, DEVICE_ID
+    )
     ptrain_ver: str | None = flag("tokenizer to use, if the run names none or it has moved", None)
     amp: bool = flag("mixed precision: matrix products in bfloat16", False)
 
@@ -153,7 +159,17 @@ class EvalConfig(Checked):
         experiment_name(self.experiment, self.model, self.task)
 
 
-GROUPS = (RunConfig, StepConfig, EpochConfig, TeacherConfig, TeacherRef, StudentConfig, OptimConfig, GateFlags, DistillConfig)
+GROUPS = (
+    RunConfig,
+    StepConfig,
+    EpochConfig,
+    TeacherConfig,
+    TeacherRef,
+    StudentConfig,
+    OptimConfig,
+    GateFlags,
+    DistillConfig,
+)
 LEGACY_KEYS = {"num_gpu": "device_id", "amp": "amp", "d_emb": None}
 """Keys of older released runs that stand for something else now, or (None) reached no model in the released code."""
 

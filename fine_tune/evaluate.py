@@ -1,7 +1,8 @@
 """Scores and predictions: the metrics of every task, computed by scikit-learn and scipy on logits in row order."""
 
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,3 +103,26 @@ def best_checkpoints(scores: dict[int, dict[str, float]], name: str, count: int 
     """Rank checkpoints by a metric, or by the lowest loss; the earlier one wins a tie."""
     ranked = sorted(scores, key=lambda step: (scores[step][name] * (1 if name == "loss" else -1), step))
     return [(step, scores[step][name]) for step in ranked[:count]]
+
+
+@torch.no_grad()
+def milliseconds_per_sentence(
+    models: Sequence[Classifier], split: Split, count: int, device: torch.device
+) -> list[float]:
+    """Median time of one sentence per model; the models take turns, so a busy machine hurts all alike.
+
+    Args:
+        models: Models that read the same tokens.
+        split: Where sentences come from; the first `count` rows are timed, after ten to warm up.
+        count: Sentences.
+        device: Where the models are.
+    """
+    times: list[list[float]] = [[] for _ in models]
+    for row in [*range(min(10, len(split))), *range(min(count, len(split)))]:
+        inputs = to_device(split.inputs(np.array([row])), device)
+        for model, taken in zip(models, times, strict=True):
+            model.eval()
+            start = time.perf_counter()
+            model(**inputs).logits.cpu()  # reading the result waits for the device
+            taken.append(1000 * (time.perf_counter() - start))
+    return [float(np.median(taken[min(10, len(split)) :])) for taken in times]

@@ -1,7 +1,7 @@
 """The three losses of distillation: pure and unweighted; every weight stands in the method's loop.
 
-Shapes: B batch, S tokens, D width, C classes (1 for regression), L_s student layers. Source: Lin et al. 2023, section 3;
-released code.
+Shapes: B batch, S tokens, D width, C classes (1 for regression), L_s student layers.
+Source: Lin et al. 2023; released code.
 
 Departures (both from the released code):
 1. With a mask, the hidden state loss averages over the real tokens of each sentence, then over sentences. The released

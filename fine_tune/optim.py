@@ -1,6 +1,6 @@
 """AdamW with linear warm-up and linear decay; one `Updater` per group of modules that share a schedule.
 
-Source: released code (transformers' linear schedule; no weight decay on biases and layer norms, the gates' norm included).
+Source: released code (linear schedule of transformers; no decay of biases and layer norms, the gates' included).
 Departures: the fused AdamW of torch, which differs from the plain one in rounding only.
 """
 
@@ -14,7 +14,8 @@ from fine_tune.config import OptimConfig
 
 def parameter_groups(modules: Iterable[nn.Module], weight_decay: float) -> list[dict[str, object]]:
     """Split parameters in two: those that decay, and biases and layer norms, which do not."""
-    decay, keep = [], []
+    decay: list[nn.Parameter] = []
+    keep: list[nn.Parameter] = []
     for module in modules:
         for name, parameter in module.named_parameters():
             (keep if name.endswith("bias") or "layernorm" in name.lower() else decay).append(parameter)

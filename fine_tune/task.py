@@ -6,7 +6,6 @@ line. A row that cannot be used ends the reading with `file:line: reason`; only 
 
 import json
 import logging
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -187,7 +186,7 @@ def read_split(task: Task, split: str) -> list[Row]:
         if row is not None:
             rows.append(row)
     if not rows:
-        raise ValueError(f"{file}: no rows")
+        raise ValueError(f"{file}: no usable row" + (f"; all {skipped} lack fields" if skipped else ""))
     if skipped:
         logger.warning("%s: skipped %d rows with missing fields", file, skipped)
     return rows
@@ -222,6 +221,8 @@ def _row(task: Task, fields: dict[str, object], labelled: bool, number: int) -> 
             raise RowError(f"missing text {name!r}", broken=True)
         if not text.strip() and (labelled or not task.skip_broken):
             raise RowError(f"empty text {name!r}", broken=True)
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise RowError(f"text {name!r} holds half of a surrogate pair, which is no character")
         texts.append(text)
     row_id = str(fields.get(task.index or "", number))
     if not labelled:
@@ -246,6 +247,6 @@ def _label(task: Task, label: object) -> float:
         score = float(word)
     except ValueError:
         raise RowError(f"the score {word!r} is not a number") from None
-    if not (math.isfinite(score) and low <= score <= high):
+    if not low <= score <= high:
         raise RowError(f"the score {word} is not in {low:g}..{high:g}")
     return score

@@ -19,7 +19,7 @@ from fine_tune.config import KNOWN_ENCODERS
 
 
 class Output(NamedTuple):
-    """What both models return: float32 `logits` (B, C), and L `hidden_states` (B, S, D) without the embedding output."""
+    """What a model returns: float32 `logits` (B, C), L `hidden_states` (B, S, D) without the embedding output."""
 
     logits: Tensor
     hidden_states: tuple[Tensor, ...]
@@ -49,12 +49,12 @@ class Classifier(nn.Module):
     @property
     def num_layers(self) -> int:
         """L."""
-        return self.encoder.config.num_hidden_layers
+        return int(self.encoder.config.num_hidden_layers)
 
     @property
     def width(self) -> int:
         """D."""
-        return self.encoder.config.hidden_size
+        return int(self.encoder.config.hidden_size)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Output:
         """Classify a batch; every argument is (B, S)."""
@@ -89,7 +89,9 @@ def pretrained_encoder(name: str, dropout: float | None = None) -> PreTrainedMod
         return AutoModel.from_pretrained(source, config=config, dtype=torch.float32)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"--ptrain_ver {name!r}: neither a local encoder nor one the model hub gives: {reason}") from None
+        raise ValueError(
+            f"--ptrain_ver {name!r}: neither a local encoder nor one the model hub gives: {reason}"
+        ) from None
 
 
 def empty_encoder(run_dir: Path, values: dict[str, Any], state: dict[str, Tensor]) -> PreTrainedModel:

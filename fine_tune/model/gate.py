@@ -1,6 +1,6 @@
 """LAD's gate block and the chain of gates that folds teacher layers into targets.
 
-Shapes: B batch, S tokens, D width, L_t teacher layers. Source: Lin et al. 2023, section 3.2; released code.
+Shapes: B batch, S tokens, D width, L_t teacher layers. Source: Lin et al. 2023; released code.
 
     g_i = sigmoid(W_i a_{i-1} + b_i)                       opening: 1 lets the teacher layer through, 0 the aggregate
     a_i = layernorm_i(g_i * t_i + (1 - g_i) * a_{i-1})     a_1 = t_1
@@ -13,6 +13,7 @@ Departures:
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -104,4 +105,5 @@ class GateChain(nn.Module):
 
     def openings(self) -> dict[str, Tensor]:
         """Mean opening of every gate in the last forward pass, by 1-based teacher layer."""
-        return {f"gate_{int(layer) + 1}": block.opening for layer, block in self.blocks.items()}
+        gates = ((int(layer) + 1, cast(HighwayGate, block).opening) for layer, block in self.blocks.items())
+        return {f"gate_{layer}": opening for layer, opening in gates if opening is not None}

@@ -1,6 +1,6 @@
 """LAD: layer-wise adaptive distillation.
 
-Source: Lin, Chen, Kao: LAD, Sensors 2023, 23(3):1483, section 3; released `run_lad_distil.py`.
+Source: Lin, Chen, Kao: LAD, Sensors 2023, 23(3):1483; released `run_lad_distil.py`.
 
 1. Teacher and student read the same sentences; only the student learns.
 2. Gates fold the teacher's layers 1..i into an aggregate for each i; student layer l gets the one at layer l * k.

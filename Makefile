@@ -1,0 +1,17 @@
+.PHONY: setup format lint type test test-all check
+PYTHON ?= python
+
+setup:            ## install everything that users and developers need
+	bash install.sh
+	$(PYTHON) -m pip install -r requirements-dev.txt
+format:           ## rewrite the code in the project's format
+	ruff format . && ruff check --fix .
+lint:             ## complain about style and likely mistakes
+	ruff check . && ruff format --check .
+type:             ## check types
+	mypy
+test:             ## the fast tests
+	$(PYTHON) -m pytest -m "not slow and not gpu"
+test-all:         ## every test that this machine can run
+	$(PYTHON) -m pytest
+check: lint type test

@@ -1,0 +1,87 @@
+#!/usr/bin/env python3
+"""Measure the data path on a real split: tokenising cold, loading warm, padding, and waiting inside a training step.
+
+    python benchmarks/bench_data.py --encoder FOLDER [--task sst2] [--split train] [--batch_size 32]
+
+Ends with one JSON line. The cache that is measured lives in a temporary folder; the user's own is not touched.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from unittest import mock
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from fine_tune import build, data, run
+from fine_tune.config import OptimConfig
+from fine_tune.losses import hard_target_loss
+from fine_tune.optim import Updater
+from fine_tune.task import task_named
+
+
+def seconds(work):
+    """Time one call; give seconds and result."""
+    start = time.perf_counter()
+    result = work()
+    return time.perf_counter() - start, result
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--encoder", required=True, help="hub name or folder of the encoder")
+    parser.add_argument("--task", default="sst2", help="task (default: sst2)")
+    parser.add_argument("--split", default="train", help="split (default: train)")
+    parser.add_argument("--batch_size", type=int, default=32, help="rows per step (default: 32)")
+    parser.add_argument("--max_seq_len", type=int, default=128, help="tokens at most (default: 128)")
+    parser.add_argument("--steps", type=int, default=40, help="fine-tuning steps to time (default: 40)")
+    args = parser.parse_args()
+    run.quiet()
+    task = task_named(args.task)
+    model, tokenizer = build.build_teacher(args.encoder, task, 0.1)
+
+    def load():
+        return data.load_split(task, args.split, tokenizer, args.max_seq_len)
+
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(data, "cache_dir", lambda: Path(folder)):
+        cold, _ = seconds(load)
+        warm, rows = seconds(load)
+        lengths = rows.lengths
+        batches = data.batch_rows(lengths, args.batch_size, 42, 0)
+        cells = sum(len(batch) * int(lengths[batch].max()) for batch in batches)
+
+        updater = Updater([model.train()], OptimConfig(lr=1e-5), args.steps, 1)
+        updates = data.updates(rows, batch_size=args.batch_size, seed=42)
+        waits, steps = [], []
+        for _ in range(args.steps):
+            wait, (batch,) = seconds(lambda: next(updates))
+            start = time.perf_counter()
+            hard_target_loss(model(**batch.student).logits, batch.label).backward()
+            updater.step()
+            waits.append(wait)
+            steps.append(wait + time.perf_counter() - start)
+    figures = {
+        "task": task.name,
+        "split": args.split,
+        "rows": len(rows),
+        "mean_tokens": round(float(lengths.mean()), 2),
+        "tokenise_cold_s": round(cold, 2),
+        "load_warm_s": round(warm, 3),
+        "pad_share": round(1 - int(lengths.sum()) / cells, 4),
+        "released_pad_share": round(1 - float(lengths.mean()) / args.max_seq_len, 4),
+        "wait_ms": round(1000 * statistics.median(waits), 3),
+        "step_ms": round(1000 * statistics.median(steps), 1),
+        "wait_share": round(sum(waits) / sum(steps), 5),
+    }
+    for name, value in figures.items():
+        print(f"{name:<20} {value}")
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""A run from outside: its folder, what it was made with, what it tells the user."""
+
+import json
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import PreTrainedTokenizerFast
+
+from fine_tune.checkpoint import write_whole
+from fine_tune.config import RunConfig, save_config
+from fine_tune.model.classifier import Classifier
+from fine_tune.path import PROJECT, log_dir, run_dir
+
+
+def quiet() -> None:
+    """Set up messages: our own at INFO, the libraries' at WARNING and above, no weight-loading bars."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    logging.getLogger("fine_tune").setLevel(logging.INFO)
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+
+
+def new_run_dir(cfg: RunConfig) -> Path:
+    """Name the folder of a new run, making sure that nothing is lost; `start_run` creates it.
+
+    Raises:
+        FileExistsError: There is a run of this name, and `--overwrite` is not given.
+    """
+    folder = run_dir(cfg.experiment, cfg.model, cfg.task)
+    if folder.exists() and any(folder.iterdir()):
+        if not cfg.overwrite:
+            raise FileExistsError(f"{folder} exists; choose another --experiment, or pass --overwrite to replace it")
+        if not (folder / "config.json").is_file():
+            raise FileExistsError(f"{folder} is not a run (it has no config.json); it is left alone")
+    return folder
+
+
+def start_run(cfg: RunConfig, values: dict[str, Any], model: Classifier, tokenizer: PreTrainedTokenizerFast) -> Path:
+    """Create the folder of a run with all that later readers need, and print its configuration."""
+    folder = new_run_dir(cfg)
+    if folder.exists():
+        shutil.rmtree(folder)
+        shutil.rmtree(log_dir(cfg.experiment, cfg.model, cfg.task), ignore_errors=True)
+    folder.mkdir(parents=True)
+    save_config(folder / "config.json", values)
+    model.encoder.config.to_json_file(folder / "encoder.json")
+    tokenizer.save_pretrained(folder / "tokenizer")
+    _write_run_json(folder, {"argv": sys.argv, **versions(), "start": now(), "end": None})
+    return folder
+
+
+def finish_run(folder: Path) -> None:
+    """Note the end of a run in its `run.json`."""
+    about = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    _write_run_json(folder, about | {"end": now()})
+
+
+def _write_run_json(folder: Path, about: dict[str, Any]) -> None:
+    write_whole(folder / "run.json", lambda file: file.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8"))
+
+
+def now() -> str:
+    """Local time with its zone."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
+def versions() -> dict[str, Any]:
+    """Collect what a result depends on beside its flags."""
+    git = ["git", "-C", str(PROJECT)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
+        commit += "+changes" if changed.strip() else ""
+    except (OSError, subprocess.CalledProcessError):
+        commit = None
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {
+        "commit": commit,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "gpus": gpus,
+    }
+
+
+def print_table(title: str, values: dict[str, Any]) -> None:
+    """Print names and values in two columns."""
+    width = max(map(len, values))
+    print(f"\n{title}\n" + "\n".join(f"  {name:<{width}}  {value}" for name, value in values.items()), flush=True)

@@ -1,0 +1,4 @@
+#!/usr/bin/env bash
+# Puts the official BoolQ data into the data folder; --overwrite replaces what is there.
+. "$(dirname "${BASH_SOURCE[0]}")/env.sh"
+"$PYTHON" prepare_data.py --task boolq $EXTRA_ARGS

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Installs what the tests need (into the active virtual environment, else into .venv) and runs them.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/environment.sh
+bash install.sh
+python -m pip install --quiet -r requirements-dev.txt
+HF_HUB_OFFLINE=1 python -m pytest "$@"
