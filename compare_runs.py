@@ -10,15 +10,13 @@ at a time, in float32; the runs take turns sentence by sentence, and the median 
 import argparse
 from collections.abc import Sequence
 
-from fine_tune.flag import usage_errors
+from fine_tune.flag import Parser, usage_errors
 from fine_tune.task import TASKS, task_named
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Declare the flags."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = Parser(__doc__)
     parser.add_argument("--experiment", nargs="+", required=True, help="names of the runs; the first is the reference")
     parser.add_argument("--task", required=True, help=f"task of the runs: {', '.join(TASKS)}")
     parser.add_argument("--model", default="bert", help="architecture (default: bert)")

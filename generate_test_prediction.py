@@ -12,15 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fine_tune.config import EvalConfig
-from fine_tune.flag import add_flags, from_args, usage_errors
+from fine_tune.flag import Parser, add_flags, from_args, usage_errors
 from fine_tune.task import TASKS, Task
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Name the flags that this script takes."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = Parser(__doc__)
     add_flags(parser, EvalConfig)
     parser.set_defaults(dataset="test")
     parser.add_argument("--ckpt", type=int, help="checkpoint (default: the best that was scored, else the last)")

@@ -10,12 +10,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from fine_tune.flag import usage_errors
+from fine_tune.flag import Parser, usage_errors
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Declare the runs."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("run", nargs="+", type=Path, help="folder of a run")
     return parser
 

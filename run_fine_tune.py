@@ -10,14 +10,12 @@ import argparse
 from collections.abc import Sequence
 
 from fine_tune.config import EpochConfig, OptimConfig, RunConfig, StepConfig, TeacherConfig, merged
-from fine_tune.flag import add_flags, from_args, usage_errors
+from fine_tune.flag import Parser, add_flags, from_args, usage_errors
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Name the groups of flags that this script takes."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = Parser(__doc__)
     for group in (RunConfig, TeacherConfig, StepConfig, EpochConfig, OptimConfig):
         add_flags(parser, group)
     parser.add_argument("--num_gpu", type=int, choices=(0, 1), help="older spelling: 0 is --device_id -1, 1 is 0")
@@ -50,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         task = TASKS[cfg.task]
         teacher.num_class = build.class_count(task, teacher.num_class)
         device = build.resolve_device(cfg.device_id)
-        model, tokenizer = build.build_teacher(teacher.ptrain_ver, task, teacher.dropout)
+        model, tokenizer = build.build_teacher(cfg.model, teacher.ptrain_ver, task, teacher.dropout)
         build.check_length(model, teacher.max_seq_len)
         build.set_amp(model, device, cfg.amp)
         rows = load_split(task, cfg.dataset, tokenizer, teacher.max_seq_len)
@@ -59,7 +57,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             pad_to=teacher.max_seq_len if cfg.pad_to_max else None,
         )  # fmt: skip
         steps.total_step, steps.warmup_step = build.resolve_duration(steps, epochs, len(rows), cfg.batch_size)
-        folder = run.start_run(cfg, merged(cfg, teacher, steps, epochs, optim), model, tokenizer)
+        folder = run.start_run(
+            cfg, merged(cfg, teacher, steps, epochs, optim), model, tokenizer, {"teacher": str(device)}
+        )
         updater = Updater([model.to(device)], optim, steps.total_step, steps.warmup_step)
 
     run.print_table(

@@ -11,14 +11,12 @@ import argparse
 from collections.abc import Sequence
 
 from fine_tune.config import EvalConfig
-from fine_tune.flag import add_flags, from_args, usage_errors
+from fine_tune.flag import Parser, add_flags, from_args, usage_errors
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Name the flags that this script takes."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = Parser(__doc__)
     add_flags(parser, EvalConfig)
     parser.add_argument("--ckpt", type=int, default=0, help="score checkpoints from this step on (default: all)")
     parser.add_argument("--do_predict", action="store_true", help="write test predictions of the best checkpoint")

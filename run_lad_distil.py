@@ -21,16 +21,14 @@ from fine_tune.config import (
     merged,
     save_config,
 )
-from fine_tune.flag import add_flags, from_args, usage_errors
+from fine_tune.flag import Parser, add_flags, from_args, usage_errors
 
 GROUPS = (RunConfig, TeacherRef, StudentConfig, StepConfig, EpochConfig, OptimConfig, DistillConfig, GateFlags)
 
 
 def build_parser(description: str | None = __doc__) -> argparse.ArgumentParser:
     """Name the groups of flags that this script takes."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = Parser(description)
     for group in GROUPS:
         add_flags(parser, group)
     add_flags(parser, OptimConfig, title="Optimiser of the gates", prefix="gate_")
@@ -64,21 +62,20 @@ def main(argv: Sequence[str] | None = None, parser: argparse.ArgumentParser | No
         run.new_run_dir(cfg)
         devices = build.resolve_devices(cfg.device_id, ref.tdevice_id, gate.gate_device_id)
         teacher = build.load_teacher(ref, TASKS[cfg.task], devices.teacher, cfg.amp)
-        student, layer_map, origin = build.build_student(sizes, teacher)
+        student, layer_map, origin = build.build_student(sizes, cfg.model, teacher)
         build.set_amp(student, devices.student, cfg.amp)
         teacher_layers = teacher.model.num_layers
         gates = GateChain(student.width, sizes.max_seq_len, teacher_layers, layer_map, gate.reverse_gate)
         rows = load_split(TASKS[cfg.task], cfg.dataset, teacher.tokenizer, sizes.max_seq_len)
         pad_to = sizes.max_seq_len if cfg.pad_to_max else None
-        batches = updates(
-            rows, batch_size=cfg.batch_size, accum_step=cfg.accum_step, seed=cfg.seed, pad_to=pad_to
-        )  # student and teacher share the teacher's tokenizer
+        batches = updates(rows, batch_size=cfg.batch_size, accum_step=cfg.accum_step, seed=cfg.seed, pad_to=pad_to)
         steps.total_step, steps.warmup_step = build.resolve_duration(steps, epochs, len(rows), cfg.batch_size)
         gate_steps.total_step = gate_steps.total_step or steps.total_step
         gate_steps.warmup_step = steps.warmup_step if gate_steps.warmup_step is None else gate_steps.warmup_step
         ref.tckpt = teacher.step
         values = merged(cfg, ref, sizes, steps, epochs, optim, distill, gate)
-        folder = run.start_run(cfg, values, student, teacher.tokenizer)
+        places = {name: str(device) for name, device in devices._asdict().items()}
+        folder = run.start_run(cfg, values, student, teacher.tokenizer, places)
         gate_values = merged(gate_optim, gate_steps) | {"device_id": gate.gate_device_id}
         gate_values |= {"dimension": student.width, "max_seq_length": sizes.max_seq_len}
         save_config(folder / "gate_config.json", gate_values)
@@ -86,7 +83,7 @@ def main(argv: Sequence[str] | None = None, parser: argparse.ArgumentParser | No
         gate_blocks = list(gates.to(devices.gate).blocks.values())
         gate_updater = Updater(gate_blocks, gate_optim, gate_steps.total_step, gate_steps.warmup_step)
 
-    run.print_table("LAD", values | {"rows": len(rows), **{f"device of {k}": v for k, v in devices._asdict().items()}})
+    run.print_table("LAD", values | {"rows": len(rows), "devices": places})
     run.print_table("Gates", gate_values)
     run.print_table("Student", {"layer map (student<-teacher)": describe_layer_map(layer_map), **origin})
     with TrainLog(folder, log_dir(cfg.experiment, cfg.model, cfg.task), steps.total_step) as log:

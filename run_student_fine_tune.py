@@ -10,16 +10,14 @@ import argparse
 from collections.abc import Sequence
 
 from fine_tune.config import EpochConfig, OptimConfig, RunConfig, StepConfig, StudentConfig, TeacherRef, merged
-from fine_tune.flag import add_flags, from_args, usage_errors
+from fine_tune.flag import Parser, add_flags, from_args, usage_errors
 
 GROUPS = (RunConfig, TeacherRef, StudentConfig, StepConfig, EpochConfig, OptimConfig)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Name the groups of flags that this script takes."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = Parser(__doc__)
     for group in GROUPS:
         add_flags(parser, group)
     parser.set_defaults(lr=1e-4)
@@ -48,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         run.new_run_dir(cfg)
         devices = build.resolve_devices(cfg.device_id, ref.tdevice_id)
         teacher = build.load_teacher(ref, TASKS[cfg.task], devices.teacher, cfg.amp)
-        student, _, origin = build.build_student(sizes, teacher)
+        student, _, origin = build.build_student(sizes, cfg.model, teacher)
         build.set_amp(student, devices.student, cfg.amp)
         rows = load_split(TASKS[cfg.task], cfg.dataset, teacher.tokenizer, sizes.max_seq_len)
         pad_to = sizes.max_seq_len if cfg.pad_to_max else None
@@ -56,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         steps.total_step, steps.warmup_step = build.resolve_duration(steps, epochs, len(rows), cfg.batch_size)
         ref.tckpt = teacher.step
         values = merged(cfg, ref, sizes, steps, epochs, optim)
-        folder = run.start_run(cfg, values, student, teacher.tokenizer)
+        folder = run.start_run(cfg, values, student, teacher.tokenizer, {"student": str(devices.student)})
         updater = Updater([student.to(devices.student)], optim, steps.total_step, steps.warmup_step)
 
     run.print_table("Student without a teacher", values | {"rows": len(rows), "device": devices.student} | origin)

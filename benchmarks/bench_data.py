@@ -43,7 +43,7 @@ def main() -> None:
     args = parser.parse_args()
     run.quiet()
     task = task_named(args.task)
-    model, tokenizer = build.build_teacher(args.encoder, task, 0.1)
+    model, tokenizer = build.build_teacher("bert", args.encoder, task, 0.1)
 
     def load():
         return data.load_split(task, args.split, tokenizer, args.max_seq_len)

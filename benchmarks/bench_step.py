@@ -44,7 +44,7 @@ class Contender:
         """Build the models and the data."""
         self.task = task_named(args.task)
         self.args = args
-        self.teacher, self.tokenizer = build.build_teacher(args.encoder, self.task, 0.1)
+        self.teacher, self.tokenizer = build.build_teacher("bert", args.encoder, self.task, 0.1)
         self.teacher.eval().requires_grad_(False)
         layers = self.teacher.num_layers
         self.layer_map = uniform_layer_map(layers, args.num_hidden_layers or layers // 2)

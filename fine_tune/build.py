@@ -143,9 +143,18 @@ def set_amp(model: Classifier, device: torch.device, amp: bool) -> None:
     model.amp = amp
 
 
-def build_teacher(ptrain_ver: str, task: Task, dropout: float) -> tuple[Classifier, PreTrainedTokenizerFast]:
-    """Put a fresh classifier on a pre-trained encoder."""
-    model = Classifier(pretrained_encoder(ptrain_ver, dropout), task.num_class, dropout)
+def build_teacher(
+    architecture: str, ptrain_ver: str, task: Task, dropout: float
+) -> tuple[Classifier, PreTrainedTokenizerFast]:
+    """Put a fresh classifier on a pre-trained encoder.
+
+    Raises:
+        ValueError: The encoder is of another architecture, or cannot be had.
+    """
+    encoder = pretrained_encoder(ptrain_ver, dropout)
+    if encoder.config.model_type != architecture:
+        raise ValueError(f"--model {architecture}: {ptrain_ver!r} is of the architecture {encoder.config.model_type}")
+    model = Classifier(encoder, task.num_class, dropout)
     tokenizer = load_tokenizer(ptrain_ver)
     check_tokenizer(model, tokenizer, ptrain_ver)
     return model, tokenizer
@@ -162,7 +171,9 @@ def check_length(model: Classifier, max_seq_len: int) -> None:
         raise ValueError(f"--max_seq_len {max_seq_len}: the encoder has {positions} positions")
 
 
-def build_student(cfg: StudentConfig, teacher: Loaded) -> tuple[Classifier, list[int], dict[str, str]]:
+def build_student(
+    cfg: StudentConfig, architecture: str, teacher: Loaded
+) -> tuple[Classifier, list[int], dict[str, str]]:
     """Build the student, fill in the sizes that `cfg` left open, and start it as `cfg` says.
 
     Returns:
@@ -171,6 +182,8 @@ def build_student(cfg: StudentConfig, teacher: Loaded) -> tuple[Classifier, list
     Raises:
         ValueError: Sizes that disagree with the teacher or with each other.
     """
+    if architecture != "bert":
+        raise ValueError(f"--model {architecture}: a student is a bert")
     config = teacher.model.encoder.config
     task = TASKS[teacher.config["task"]]
     cfg.num_class = class_count(task, cfg.num_class)

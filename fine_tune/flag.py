@@ -71,6 +71,22 @@ class Checked:
                 raise ValueError(f"--{field.name} must be one of {', '.join(choices)}, got {value!r}")
 
 
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line; `--help` has the rest.
+
+    Args:
+        doc: The script's docstring, shown as it stands.
+    """
+
+    def __init__(self, doc: str | None) -> None:
+        """Set the parser up."""
+        super().__init__(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+
+    def error(self, message: str) -> typing.NoReturn:
+        """Say what is wrong and exit with code 2."""
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
 def value_type(annotation: Any) -> type:
     """Give the type behind `int`, `int | None` and the like."""
     if isinstance(annotation, types.UnionType):

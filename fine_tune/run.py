@@ -44,8 +44,14 @@ def new_run_dir(cfg: RunConfig) -> Path:
     return folder
 
 
-def start_run(cfg: RunConfig, values: dict[str, Any], model: Classifier, tokenizer: PreTrainedTokenizerFast) -> Path:
-    """Create the folder of a run with all that later readers need, and print its configuration."""
+def start_run(
+    cfg: RunConfig,
+    values: dict[str, Any],
+    model: Classifier,
+    tokenizer: PreTrainedTokenizerFast,
+    devices: dict[str, str],
+) -> Path:
+    """Create the folder of a run with what later readers need: configuration, architecture, tokenizer, provenance."""
     folder = new_run_dir(cfg)
     if folder.exists():
         shutil.rmtree(folder)
@@ -54,7 +60,7 @@ def start_run(cfg: RunConfig, values: dict[str, Any], model: Classifier, tokeniz
     save_config(folder / "config.json", values)
     model.encoder.config.to_json_file(folder / "encoder.json")
     tokenizer.save_pretrained(folder / "tokenizer")
-    _write_run_json(folder, {"argv": sys.argv, **versions(), "start": now(), "end": None})
+    _write_run_json(folder, {"argv": sys.argv, **versions(), "device": devices, "start": now(), "end": None})
     return folder
 
 
