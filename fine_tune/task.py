@@ -186,7 +186,7 @@ def read_split(task: Task, split: str) -> list[Row]:
         if row is not None:
             rows.append(row)
     if not rows:
-        raise ValueError(f"{file}: no usable row" + (f"; all {skipped} lack fields" if skipped else ""))
+        raise ValueError(f"{file}: no rows" + (f" left: all {skipped} lack fields" if skipped else ""))
     if skipped:
         logger.warning("%s: skipped %d rows with missing fields", file, skipped)
     return rows

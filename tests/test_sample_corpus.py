@@ -143,13 +143,14 @@ def test_script_replaces_other_content_only_when_told(
 ) -> None:
     """The script writes once, recognises its own files and guards those of others."""
     command = ["--output", str(tmp_path)]
-    assert generate_sample_corpus.main(command) == 0
+    generate_sample_corpus.main(command)
     assert capsys.readouterr().out == f"wrote: {tmp_path} (train 4000, dev 500, test 500 rows)\n"
-    assert generate_sample_corpus.main(command) == 0
+    generate_sample_corpus.main(command)
     assert capsys.readouterr().out.startswith("already there: ")
     (tmp_path / "dev.tsv").write_text("mine\n")
-    assert generate_sample_corpus.main(command) == 2
+    with pytest.raises(SystemExit, match="2"):
+        generate_sample_corpus.main(command)
     assert (tmp_path / "dev.tsv").read_text() == "mine\n"
     assert "dev.tsv" in capsys.readouterr().err
-    assert generate_sample_corpus.main([*command, "--overwrite"]) == 0
+    generate_sample_corpus.main([*command, "--overwrite"])
     assert (tmp_path / "dev.tsv").read_text() == corpus_files(CORPUS)["dev.tsv"]
