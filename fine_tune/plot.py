@@ -8,6 +8,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette, which colour-blind readers can tell apart."""
@@ -35,9 +36,14 @@ def plot_losses(runs: dict[str, dict[str, list[float]]], file: Path) -> None:
     figure, axes = plt.subplots(1, len(names), figsize=(3.4 * len(names), 3.2), layout="constrained", squeeze=False)
     for axis, name in zip(axes[0], names, strict=True):
         for colour, marker, (run, metrics) in zip(COLOURS, MARKERS, runs.items(), strict=False):
-            if name in metrics:
-                _line(axis, metrics["step"], metrics[name], run, colour, marker)
+            # Fine-tuning has one loss, that of the gold labels: it belongs beside the hard losses.
+            shown = "loss" if name == "hard_loss" and name not in metrics else name
+            if shown in metrics:
+                _line(axis, metrics["step"], metrics[shown], run, colour, marker)
         axis.set(title=name.replace("_", " "), xlabel="update", yscale="log")
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_formatter(NullFormatter())
         axis.legend(fontsize="small", frameon=False)
     axes[0][0].set_ylabel("mean since the last entry")
     figure.savefig(file, dpi=150)
