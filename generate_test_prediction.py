@@ -33,6 +33,27 @@ def best_scored(folder: Path, task: Task) -> int | None:
     return None
 
 
+def write_predictions(cfg: EvalConfig, step: int | None) -> None:
+    """Predict `cfg.dataset` with a checkpoint (None: the best scored, else the last) and write both files."""
+    from fine_tune import build, evaluate
+    from fine_tune.data import load_split
+    from fine_tune.path import run_dir
+
+    task, device = TASKS[cfg.task], build.resolve_device(cfg.device_id)
+    files = dict(task.submission)
+    if cfg.dataset not in files:
+        raise ValueError(f"--dataset {cfg.dataset}: the test splits of {task.name} are {', '.join(files)}")
+    if step is None:
+        step = best_scored(run_dir(cfg.experiment, cfg.model, cfg.task), task)
+    loaded = build.load_run(cfg.experiment, cfg.model, task, step, cfg.ptrain_ver, "--ckpt")
+    build.set_amp(loaded.model.to(device), device, cfg.amp)
+    rows = load_split(task, cfg.dataset, loaded.tokenizer, loaded.config["max_seq_len"])
+    logits = evaluate.predict(loaded.model, rows, cfg.batch_size, device)
+    evaluate.save_submission(loaded.folder / files[cfg.dataset], rows, logits)
+    evaluate.save_prediction(loaded.folder / f"prediction_{cfg.dataset}-{loaded.step}.tsv", rows, logits)
+    print(f"{len(rows)} predictions of checkpoint {loaded.step}: {loaded.folder / files[cfg.dataset]}")
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Predict and write."""
     parser = build_parser()
@@ -41,25 +62,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         cfg = from_args(EvalConfig, args)
 
         # Heavy imports come after the flags are read: `--help` answers at once.
-        from fine_tune import build, evaluate, run
-        from fine_tune.data import load_split
-        from fine_tune.path import run_dir
+        from fine_tune import run
 
         run.quiet()
-        task, device = TASKS[cfg.task], build.resolve_device(cfg.device_id)
-        files = dict(task.submission)
-        if cfg.dataset not in files:
-            raise ValueError(f"--dataset {cfg.dataset}: the test splits of {task.name} are {', '.join(files)}")
-        step = args.ckpt
-        if step is None:
-            step = best_scored(run_dir(cfg.experiment, cfg.model, cfg.task), task)
-        loaded = build.load_run(cfg.experiment, cfg.model, task, step, cfg.ptrain_ver, "--ckpt")
-        build.set_amp(loaded.model.to(device), device, cfg.amp)
-        rows = load_split(task, cfg.dataset, loaded.tokenizer, loaded.config["max_seq_len"])
-        logits = evaluate.predict(loaded.model, rows, cfg.batch_size, device)
-        evaluate.save_submission(loaded.folder / files[cfg.dataset], rows, logits)
-        evaluate.save_prediction(loaded.folder / f"prediction_{cfg.dataset}-{loaded.step}.tsv", rows, logits)
-        print(f"{len(rows)} predictions of checkpoint {loaded.step}: {loaded.folder / files[cfg.dataset]}")
+        write_predictions(cfg, args.ckpt)
 
 
 if __name__ == "__main__":

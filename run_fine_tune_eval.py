@@ -8,10 +8,12 @@ TensorBoard scalars under `<split>/`. With `--do_predict` the best checkpoint's 
 """
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
 
 from fine_tune.config import EvalConfig
 from fine_tune.flag import Parser, add_flags, from_args, usage_errors
+from generate_test_prediction import write_predictions
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -68,11 +70,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"best {name:<9}" + "".join(f"  {value:.4f} @ {step}" for step, value in ranked))
         print(f"{len(rows)} rows of {task.name} {cfg.dataset}; summary: {summary}")
         if args.do_predict:
-            import generate_test_prediction
-
             for split, _ in task.submission:
-                ask = ["--experiment", cfg.experiment, "--task", cfg.task, "--model", cfg.model, "--dataset", split]
-                generate_test_prediction.main([*ask, "--ckpt", str(best[task.metrics[0]][0][0])])
+                write_predictions(dataclasses.replace(cfg, dataset=split), best[task.metrics[0]][0][0])
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ def load_run(experiment: str, model: str, task: Task, step: int | None, ptrain_v
     file = folder / f"model-{step}.pt"
     state = load_state(file)
     try:
-        network = Classifier(empty_encoder(folder, values, state), values["num_class"], values["dropout"])
+        network = Classifier(empty_encoder(folder, values, state, ptrain_ver), values["num_class"], values["dropout"])
     except (KeyError, IndexError) as error:
         raise ValueError(f"{file}: not the checkpoint of a {model} classifier (no {error})") from None
     fill(network, state, file)

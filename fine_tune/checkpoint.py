@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fine_tune.flag import first_line
 from fine_tune.model.gate import GateChain
 
 
@@ -62,7 +63,7 @@ def load_state(file: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises half a dozen types for a damaged file
-        raise ValueError(f"{file}: not a readable checkpoint: {str(error).splitlines()[0]}") from None
+        raise ValueError(f"{file}: not a readable checkpoint: {first_line(error)}") from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{file}: not a state dict")
     state.pop("encoder.embeddings.position_ids", None)

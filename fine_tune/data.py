@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from fine_tune.flag import first_line
 from fine_tune.path import cache_dir
 from fine_tune.task import Task, read_split
 
@@ -115,9 +116,8 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder) if folder.is_dir() else name, use_fast=True)
     except (OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0]
         raise ValueError(
-            f"no tokenizer {name!r}, neither as a folder nor from the model hub; name one with --ptrain_ver: {reason}"
+            f"no tokenizer {name!r}, as a folder or from the model hub; name one with --ptrain_ver: {first_line(error)}"
         ) from None
     if not tokenizer.is_fast:
         raise ValueError(f"the tokenizer of {name!r} has no fast version")

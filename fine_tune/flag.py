@@ -128,6 +128,11 @@ def from_args(group: type[Group], args: argparse.Namespace, prefix: str = "") ->
         raise ValueError(str(error).replace("--", f"--{prefix}")) from None
 
 
+def first_line(error: Exception) -> str:
+    """Cut a library's message down to its first line; its name stands in for an empty one."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
 @contextlib.contextmanager
 def usage_errors(parser: argparse.ArgumentParser) -> Iterator[None]:
     """Turn what the user can mend (bad values, missing files) into one line and exit code 2.

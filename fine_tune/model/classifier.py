@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, BertConfig, BertModel, PreTrainedConfig, PreTrainedModel
 
 from fine_tune.config import KNOWN_ENCODERS
+from fine_tune.flag import first_line
 
 
 class Output(NamedTuple):
@@ -80,34 +81,41 @@ def pretrained_encoder(name: str, dropout: float | None = None) -> PreTrainedMod
     Raises:
         ValueError: There is no such encoder within reach.
     """
-    # A relative path is the user's; the hub's own names never exist as folders with a config.json.
-    source = str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
+    folder = Path(name).expanduser()
+    source = str(folder) if folder.is_dir() else name
     try:
         config = AutoConfig.from_pretrained(source)
         if dropout is not None:
             with_dropout(config, dropout)
         return AutoModel.from_pretrained(source, config=config, dtype=torch.float32)
     except (OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"--ptrain_ver {name!r}: neither a local encoder nor one the model hub gives: {reason}"
-        ) from None
+        raise ValueError(f"--ptrain_ver {name!r}: no such folder, nor on the model hub: {first_line(error)}") from None
 
 
-def empty_encoder(run_dir: Path, values: dict[str, Any], state: dict[str, Tensor]) -> PreTrainedModel:
+def empty_encoder(
+    run_dir: Path, values: dict[str, Any], state: dict[str, Tensor], ptrain_ver: str | None = None
+) -> PreTrainedModel:
     """Build the encoder that a checkpoint belongs to, with meaningless weights; the pre-trained ones are not needed.
 
     Args:
         run_dir: Folder of the run; its `encoder.json` decides where there is one (our own runs).
         values: The run's `config.json`.
         state: The checkpoint, for the sizes that a released `config.json` leaves out.
+        ptrain_ver: Encoder whose architecture it is, where the one in `config.json` has moved.
+
+    Raises:
+        ValueError: The architecture is not within reach.
     """
     if (run_dir / "encoder.json").is_file():
         config = AutoConfig.from_pretrained(run_dir / "encoder.json")
     elif "ptrain_ver" not in values or values["ptrain_ver"] in KNOWN_ENCODERS:
         config = bert_config_of(state, values.get("num_attention_heads"))
     else:
-        config = AutoConfig.from_pretrained(values["ptrain_ver"])
+        name = ptrain_ver or values["ptrain_ver"]
+        try:
+            config = AutoConfig.from_pretrained(name)
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(f"no encoder {name!r}; name its folder with --ptrain_ver: {first_line(error)}") from None
     return AutoModel.from_config(with_dropout(config, values["dropout"]), dtype=torch.float32)
 
 
