@@ -7,14 +7,13 @@ Every run is scored at its last checkpoint, so nothing is selected on the split.
 at a time, in float32; the runs take turns sentence by sentence, and the median is printed.
 """
 
-import argparse
 from collections.abc import Sequence
 
 from fine_tune.flag import Parser, usage_errors
 from fine_tune.task import TASKS, task_named
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Declare the flags."""
     parser = Parser(__doc__)
     parser.add_argument("--experiment", nargs="+", required=True, help="names of the runs; the first is the reference")

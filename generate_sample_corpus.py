@@ -6,7 +6,6 @@
 Grammar: `fine_tune/sample_corpus.py`. The task that reads it is `--task sample`.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from fine_tune.flag import Parser, usage_errors
 from fine_tune.path import task_dir
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Declare the flags."""
     parser = Parser(__doc__)
     parser.add_argument("--seed", type=int, default=42, help="seed of the sentences (default: 42)")

@@ -6,7 +6,6 @@
 Writes GLUE's file (`SST-2.tsv`, ..) and `prediction_<split>-<step>.tsv` with the logits into the run's folder.
 """
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from fine_tune.flag import Parser, add_flags, from_args, usage_errors
 from fine_tune.task import TASKS, Task
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Name the flags that this script takes."""
     parser = Parser(__doc__)
     add_flags(parser, EvalConfig)

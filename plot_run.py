@@ -6,14 +6,13 @@
 Writes `losses.png` (all runs together) and `gates.png` into the folder of the first run.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from fine_tune.flag import Parser, usage_errors
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Declare the runs."""
     parser = Parser(__doc__)
     parser.add_argument("run", nargs="+", type=Path, help="folder of a run")

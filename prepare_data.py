@@ -7,7 +7,6 @@
 `GLUE_MIRROR`, a folder or an address, takes the place of the official addresses.
 """
 
-import argparse
 from collections.abc import Sequence
 
 from fine_tune.archive import SOURCES, prepare
@@ -15,7 +14,7 @@ from fine_tune.flag import Parser, usage_errors
 from fine_tune.task import task_named
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Declare the flags."""
     parser = Parser(__doc__)
     parser.add_argument("--task", required=True, help=f"one of {', '.join(SOURCES)}")

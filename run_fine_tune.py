@@ -6,14 +6,13 @@
 Loop: `fine_tune/train/teacher.py`. Recipes: `scripts/tune_<task>_teacher.sh`.
 """
 
-import argparse
 from collections.abc import Sequence
 
 from fine_tune.config import EpochConfig, OptimConfig, RunConfig, StepConfig, TeacherConfig, merged
 from fine_tune.flag import Parser, add_flags, from_args, usage_errors
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Name the groups of flags that this script takes."""
     parser = Parser(__doc__)
     for group in (RunConfig, TeacherConfig, StepConfig, EpochConfig, OptimConfig):
@@ -57,9 +56,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             pad_to=teacher.max_seq_len if cfg.pad_to_max else None,
         )  # fmt: skip
         steps.total_step, steps.warmup_step = build.resolve_duration(steps, epochs, len(rows), cfg.batch_size)
-        folder = run.start_run(
-            cfg, merged(cfg, teacher, steps, epochs, optim), model, tokenizer, {"teacher": str(device)}
-        )
+        values = merged(cfg, teacher, steps, epochs, optim)
+        folder = run.start_run(cfg, values, model, tokenizer, {"teacher": str(device)}, parser.argv)
         updater = Updater([model.to(device)], optim, steps.total_step, steps.warmup_step)
 
     run.print_table(

@@ -7,7 +7,6 @@ Writes `eval_<split>.json` (all scores, the best by each) and `prediction_<split
 TensorBoard scalars under `<split>/`. With `--do_predict` the best checkpoint's test predictions too.
 """
 
-import argparse
 import dataclasses
 from collections.abc import Sequence
 
@@ -16,7 +15,7 @@ from fine_tune.flag import Parser, add_flags, from_args, usage_errors
 from generate_test_prediction import write_predictions
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Name the flags that this script takes."""
     parser = Parser(__doc__)
     add_flags(parser, EvalConfig)

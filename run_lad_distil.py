@@ -6,7 +6,6 @@
 Loop: `fine_tune/train/lad.py`. In epochs: `run_lad_distil_epoch.py`. Recipes: `scripts/<task>.sh`.
 """
 
-import argparse
 from collections.abc import Sequence
 
 from fine_tune.config import (
@@ -26,7 +25,7 @@ from fine_tune.flag import Parser, add_flags, from_args, usage_errors
 GROUPS = (RunConfig, TeacherRef, StudentConfig, StepConfig, EpochConfig, OptimConfig, DistillConfig, GateFlags)
 
 
-def build_parser(description: str | None = __doc__) -> argparse.ArgumentParser:
+def build_parser(description: str | None = __doc__) -> Parser:
     """Name the groups of flags that this script takes."""
     parser = Parser(description)
     for group in GROUPS:
@@ -37,7 +36,7 @@ def build_parser(description: str | None = __doc__) -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None, parser: argparse.ArgumentParser | None = None) -> None:
+def main(argv: Sequence[str] | None = None, parser: Parser | None = None) -> None:
     """Wire and train."""
     parser = parser or build_parser()
     args = parser.parse_args(argv)
@@ -48,6 +47,7 @@ def main(argv: Sequence[str] | None = None, parser: argparse.ArgumentParser | No
         # Heavy imports come after the flags are read: `--help` answers at once.
         from fine_tune import build, run
         from fine_tune.data import load_split, updates
+        from fine_tune.device import device_number
         from fine_tune.layer_map import describe_layer_map
         from fine_tune.log import TrainLog
         from fine_tune.model.gate import GateChain
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None, parser: argparse.ArgumentParser | No
 
         run.quiet()
         set_seed(cfg.seed)
-        run.new_run_dir(cfg)
+        run.new_run_dir(cfg, ref)
         devices = build.resolve_devices(cfg.device_id, ref.tdevice_id, gate.gate_device_id)
         teacher = build.load_teacher(ref, TASKS[cfg.task], devices.teacher, cfg.amp)
         student, layer_map, origin = build.build_student(sizes, cfg.model, teacher)
@@ -75,8 +75,8 @@ def main(argv: Sequence[str] | None = None, parser: argparse.ArgumentParser | No
         ref.tckpt = teacher.step
         values = merged(cfg, ref, sizes, steps, epochs, optim, distill, gate)
         places = {name: str(device) for name, device in devices._asdict().items()}
-        folder = run.start_run(cfg, values, student, teacher.tokenizer, places)
-        gate_values = merged(gate_optim, gate_steps) | {"device_id": gate.gate_device_id}
+        folder = run.start_run(cfg, values, student, teacher.tokenizer, places, parser.argv)
+        gate_values = merged(gate_optim, gate_steps) | {"device_id": device_number(devices.gate)}
         gate_values |= {"dimension": student.width, "max_seq_length": sizes.max_seq_len}
         save_config(folder / "gate_config.json", gate_values)
         student_updater = Updater([student.to(devices.student)], optim, steps.total_step, steps.warmup_step)

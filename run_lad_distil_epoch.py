@@ -6,9 +6,23 @@
 The same as `run_lad_distil.py`, but for its default weight of the hidden loss: 1, as in the released script.
 """
 
-from run_lad_distil import build_parser, main
+from collections.abc import Sequence
+
+import run_lad_distil
+from fine_tune.flag import Parser
+
+
+def build_parser() -> Parser:
+    """Take the flags of `run_lad_distil.py`, with another default."""
+    parser = run_lad_distil.build_parser(__doc__)
+    parser.set_defaults(hidden_mse_weight=1.0)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Wire and train."""
+    run_lad_distil.main(argv, build_parser())
+
 
 if __name__ == "__main__":
-    parser = build_parser(__doc__)
-    parser.set_defaults(hidden_mse_weight=1.0)
-    main(parser=parser)
+    main()

@@ -6,7 +6,6 @@
 The student has the sizes and the start that `run_lad_distil.py` would give it. Loop: `fine_tune/train/teacher.py`.
 """
 
-import argparse
 from collections.abc import Sequence
 
 from fine_tune.config import EpochConfig, OptimConfig, RunConfig, StepConfig, StudentConfig, TeacherRef, merged
@@ -15,7 +14,7 @@ from fine_tune.flag import Parser, add_flags, from_args, usage_errors
 GROUPS = (RunConfig, TeacherRef, StudentConfig, StepConfig, EpochConfig, OptimConfig)
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Name the groups of flags that this script takes."""
     parser = Parser(__doc__)
     for group in GROUPS:
@@ -43,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         run.quiet()
         set_seed(cfg.seed)
-        run.new_run_dir(cfg)
+        run.new_run_dir(cfg, ref)
         devices = build.resolve_devices(cfg.device_id, ref.tdevice_id)
         teacher = build.load_teacher(ref, TASKS[cfg.task], devices.teacher, cfg.amp)
         student, _, origin = build.build_student(sizes, cfg.model, teacher)
@@ -54,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         steps.total_step, steps.warmup_step = build.resolve_duration(steps, epochs, len(rows), cfg.batch_size)
         ref.tckpt = teacher.step
         values = merged(cfg, ref, sizes, steps, epochs, optim)
-        folder = run.start_run(cfg, values, student, teacher.tokenizer, {"student": str(devices.student)})
+        folder = run.start_run(cfg, values, student, teacher.tokenizer, {"student": str(devices.student)}, parser.argv)
         updater = Updater([student.to(devices.student)], optim, steps.total_step, steps.warmup_step)
 
     run.print_table("Student without a teacher", values | {"rows": len(rows), "device": devices.student} | origin)

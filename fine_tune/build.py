@@ -59,9 +59,10 @@ def resolve_duration(steps: StepConfig, epochs: EpochConfig, rows: int, batch_si
     """
     if steps.total_step and epochs.epoch:
         raise ValueError(f"give --total_step {steps.total_step} or --epoch {epochs.epoch:g}, not both")
-    total = steps.total_step or round(rows / batch_size * (epochs.epoch or 3))
+    epoch = epochs.epoch or 3
+    total = steps.total_step or round(rows / batch_size * epoch)
     if total < 1:
-        raise ValueError(f"--epoch {epochs.epoch:g} of {rows} rows is not one update of --batch_size {batch_size}")
+        raise ValueError(f"--epoch {epoch:g} of {rows} rows is not one update of --batch_size {batch_size}")
     warmup = steps.warmup_step if steps.warmup_step is not None else max(1, round(total * epochs.warmup_rate))
     if warmup >= total:
         logger.warning(
@@ -98,7 +99,7 @@ def load_run(experiment: str, model: str, task: Task, step: int | None, ptrain_v
         ValueError: The files do not fit together.
     """
     folder = run_dir(experiment, model, task.name)
-    values = load_config(folder)
+    values = load_config(folder, "--teacher_exp" if flag == "--tckpt" else "--experiment")
     step = pick_checkpoint(folder, step, flag)
     file = folder / f"model-{step}.pt"
     state = load_state(file)
@@ -111,6 +112,7 @@ def load_run(experiment: str, model: str, task: Task, step: int | None, ptrain_v
     name = ptrain_ver or (str(own) if own.is_dir() else values.get("ptrain_ver", "bert-base-uncased"))
     tokenizer = load_tokenizer(name)
     check_tokenizer(network, tokenizer, name)
+    check_length(network, values["max_seq_len"])
     return Loaded(network.eval(), tokenizer, values, folder, step)
 
 
@@ -200,6 +202,8 @@ def build_student(
     if cfg.d_model % cfg.num_attention_heads:
         raise ValueError(f"--num_attention_heads {cfg.num_attention_heads} does not divide the width {cfg.d_model}")
     cfg.type_vocab_size = cfg.type_vocab_size or config.type_vocab_size
+    if cfg.type_vocab_size < len(task.text):
+        raise ValueError(f"--type_vocab_size {cfg.type_vocab_size}: {task.name} has {len(task.text)} segments")
     sizes = {
         "num_hidden_layers": cfg.num_hidden_layers,
         "intermediate_size": cfg.d_ff,
@@ -209,6 +213,8 @@ def build_student(
     }
     student = Classifier(student_encoder(teacher.model.encoder, sizes, cfg.dropout), cfg.num_class, cfg.dropout)
     if cfg.student_init == "random":
+        if cfg.ptrain_ver or not cfg.init_embeddings or cfg.init_from == "pretrained":
+            raise ValueError("--student_init random copies nothing: leave --init_from and --no_init_embeddings out")
         return student, layer_map, {"everything": "random"}
     if config.model_type != "bert" or cfg.num_attention_heads != config.num_attention_heads:
         raise ValueError(

@@ -5,27 +5,16 @@ Ours: `run.json`, `metrics.jsonl`, `encoder.json` and `tokenizer/` (so that a ru
 `eval_SPLIT.json`, `prediction_SPLIT-STEP.tsv`.
 """
 
-import os
 import re
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fine_tune.flag import first_line
 from fine_tune.model.gate import GateChain
-
-
-def write_whole(file: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` fill a temporary file beside `file`, then put it in place in one step."""
-    temporary = file.with_name(f".{file.name}.part")
-    write(temporary)
-    with temporary.open("rb") as handle:
-        os.fsync(handle.fileno())
-    os.replace(temporary, file)
+from fine_tune.path import write_whole
 
 
 def save_checkpoint(run_dir: Path, step: int, model: nn.Module, gates: GateChain | None = None) -> None:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fine_tune.flag import DEVICE_ID, FRACTION, NOT_NEGATIVE, POSITIVE, Checked, flag
-from fine_tune.path import experiment_name
+from fine_tune.flag import DEVICE_ID, FRACTION, NOT_NEGATIVE, POSITIVE, SEED, SEQUENCE, Checked, flag
+from fine_tune.path import experiment_name, write_text
 from fine_tune.task import task_named
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class RunConfig(Checked):
     task: str = flag("task: sst2, qnli, mnli, boolq, mrpc, qqp, rte, cola, stsb or sample", alias=("task_name",))
     model: str = flag("architecture", "bert", choices=("bert", "albert"))
     dataset: str = flag("split to train on", "train")
-    seed: int = flag("seed of initialisation, dropout and data order", 42, NOT_NEGATIVE)
+    seed: int = flag("seed of initialisation, dropout and data order", 42, SEED)
     batch_size: int = flag("sentences per update", 32, POSITIVE, alias=("per_device_train_batch_size",))
     accum_step: int = flag("micro-batches per update; must divide batch_size", 1, POSITIVE)
     log_step: int = flag("updates between two log entries", 100, POSITIVE)
@@ -75,7 +75,7 @@ class TeacherConfig(Checked):
         "hub name or local folder of the encoder", "bert-base-uncased", alias=("model_name_or_path",)
     )
     num_class: int | None = flag("classes; 1 for regression (default: what the task has)", None, POSITIVE)
-    max_seq_len: int = flag("tokens per input at most", 128, POSITIVE, alias=("max_seq_length",))
+    max_seq_len: int = flag("tokens per input at most", 128, SEQUENCE, alias=("max_seq_length",))
     dropout: float = flag("dropout of the encoder and of the classifier", 0.1, FRACTION)
 
 
@@ -88,6 +88,11 @@ class TeacherRef(Checked):
     tckpt: int | None = flag("checkpoint of the teacher (default: its last)", None, NOT_NEGATIVE)
     tdevice_id: int | None = flag("device of the teacher (default: the student's)", None, DEVICE_ID)
 
+    def __post_init__(self) -> None:
+        """Check ranges and the name."""
+        super().__post_init__()
+        experiment_name(self.teacher_exp, self.tmodel, "", "--teacher_exp")
+
 
 @dataclass
 class StudentConfig(Checked):
@@ -99,7 +104,7 @@ class StudentConfig(Checked):
     num_attention_heads: int | None = flag("attention heads", None, POSITIVE)
     type_vocab_size: int | None = flag("segment types", None, POSITIVE)
     num_class: int | None = flag("classes; 1 for regression", None, POSITIVE)
-    max_seq_len: int | None = flag("tokens per input at most", None, POSITIVE, alias=("max_seq_length",))
+    max_seq_len: int | None = flag("tokens per input at most", None, SEQUENCE, alias=("max_seq_length",))
     dropout: float = flag("dropout of the encoder and of the classifier", 0.1, FRACTION)
     student_init: str = flag("teacher layers to start from", "even", choices=("even", "first", "random"))
     init_from: str = flag("weights to start from", "teacher", choices=("pretrained", "teacher"))
@@ -185,10 +190,10 @@ def merged(*groups: Checked) -> dict[str, Any]:
 def save_config(file: Path, values: dict[str, Any]) -> None:
     """Write a flat configuration: sorted, indented, without what was left open."""
     written = {name: value for name, value in values.items() if value is not None}
-    file.write_text(json.dumps(written, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    write_text(file, json.dumps(written, indent=2, sort_keys=True) + "\n")
 
 
-def load_config(run_dir: Path) -> dict[str, Any]:
+def load_config(run_dir: Path, flag: str = "--experiment") -> dict[str, Any]:
     """Read `config.json` of our own or of a released run.
 
     Raises:
@@ -198,7 +203,7 @@ def load_config(run_dir: Path) -> dict[str, Any]:
     file = run_dir / "config.json"
     if not file.is_file():
         there = sorted(path.parent.name for path in run_dir.parent.glob("*/config.json"))
-        raise FileNotFoundError(f"no run at {run_dir}; runs there: {', '.join(there) or 'none'}")
+        raise FileNotFoundError(f"{flag}: no run at {run_dir}; runs there: {', '.join(there) or 'none'}")
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -212,4 +217,9 @@ def load_config(run_dir: Path) -> dict[str, Any]:
     missing = sorted({"experiment", "model", "task", "num_class", "max_seq_len", "dropout"} - set(values))
     if missing:
         raise ValueError(f"{file}: missing keys: {', '.join(missing)}")
+    for key in {"num_class", "max_seq_len"}:
+        if not isinstance(values[key], int) or values[key] < 1:
+            raise ValueError(f"{file}: {key} must be a positive number, got {values[key]!r}")
+    if not isinstance(values["dropout"], int | float) or not 0 <= values["dropout"] < 1:
+        raise ValueError(f"{file}: dropout must be in [0, 1), got {values['dropout']!r}")
     return values

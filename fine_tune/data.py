@@ -202,7 +202,7 @@ def updates(
     pad_to: int | None = None,
     start: int = 0,
 ) -> Iterator[list[Batch]]:
-    """Yield the micro-batches of update after update, without end, from update `start` (0-based) on.
+    """Give the micro-batches of update after update, without end, from update `start` (0-based) on.
 
     Args:
         student: The rows as the student reads them; their lengths decide the order.
@@ -212,27 +212,31 @@ def updates(
         seed: Seed of the order.
         pad_to: Pad to this many tokens and let padding count (released); None pads to the longest and masks.
         start: First update.
+
+    Raises:
+        ValueError: The split has no labels.
     """
     if student.label is None:
         raise ValueError(f"--dataset {student.name}: this split of {student.task.name} has no labels to train on")
-    label, lengths = torch.from_numpy(np.array(student.label)), student.lengths
-    per_epoch = -(-len(student) // batch_size)
-    epoch, skip = divmod(start, per_epoch)
-    while True:
-        for rows in batch_rows(lengths, batch_size, seed, epoch)[skip:]:
-            batches = []
-            micro_size = batch_size // accum_step
-            for part in (rows[at : at + micro_size] for at in range(0, len(rows), micro_size)):
-                inputs = student.inputs(part, pad_to)
-                batches.append(
-                    Batch(
-                        rows=part,
-                        student=inputs,
-                        teacher=inputs if teacher is None else teacher.inputs(part, pad_to),
-                        label=label[part],
-                        mask=None if pad_to else inputs["attention_mask"],
-                        weight=len(part) / len(rows),
-                    )
-                )
-            yield batches
-        epoch, skip = epoch + 1, 0
+    label, lengths, micro_size = torch.from_numpy(np.array(student.label)), student.lengths, batch_size // accum_step
+
+    def micro_batch(rows: NDArray[np.int64], weight: float) -> Batch:
+        inputs = student.inputs(rows, pad_to)
+        return Batch(
+            rows=rows,
+            student=inputs,
+            teacher=inputs if teacher is None else teacher.inputs(rows, pad_to),
+            label=label[rows],
+            mask=None if pad_to else inputs["attention_mask"],
+            weight=weight,
+        )
+
+    def forever() -> Iterator[list[Batch]]:
+        epoch, skip = divmod(start, -(-len(student) // batch_size))
+        while True:
+            for rows in batch_rows(lengths, batch_size, seed, epoch)[skip:]:
+                parts = (rows[at : at + micro_size] for at in range(0, len(rows), micro_size))
+                yield [micro_batch(part, len(part) / len(rows)) for part in parts]
+            epoch, skip = epoch + 1, 0
+
+    return forever()

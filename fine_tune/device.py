@@ -20,6 +20,11 @@ def resolve_device(device_id: int | None, flag: str = "--device_id") -> torch.de
     return torch.device("cpu") if device_id < 0 else torch.device("cuda", device_id)
 
 
+def device_number(device: torch.device) -> int:
+    """Turn a device back into its number, -1 for the CPU."""
+    return device.index if device.type == "cuda" else -1
+
+
 def check_bfloat16(device: torch.device) -> None:
     """Refuse `--amp` where the hardware has no bfloat16.
 

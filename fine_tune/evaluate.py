@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fine_tune.checkpoint import write_whole
 from fine_tune.data import Split
 from fine_tune.device import to_device
 from fine_tune.losses import hard_target_loss
 from fine_tune.model.classifier import Classifier
+from fine_tune.path import write_text
 from fine_tune.task import Task
 
 Metric = Callable[[NDArray[Any], NDArray[Any]], float]
@@ -80,7 +80,7 @@ def save_prediction(file: Path, split: Split, logits: torch.Tensor) -> None:
         columns["label"] = split.label
     columns |= {"prediction": guess} | {f"logit_{c}": logits[:, c].numpy() for c in range(logits.shape[1])}
     lines = ["\t".join(columns)] + ["\t".join(map(str, row)) for row in zip(*columns.values(), strict=True)]
-    write_whole(file, lambda part: part.write_text("\n".join(lines) + "\n", encoding="utf-8"))
+    write_text(file, "\n".join(lines) + "\n")
 
 
 def save_submission(file: Path, split: Split, logits: torch.Tensor) -> None:
@@ -91,12 +91,12 @@ def save_submission(file: Path, split: Split, logits: torch.Tensor) -> None:
         lines = [json.dumps({"idx": int(row), "label": word}) for row, word in zip(split.row_id, words, strict=True)]
     else:
         lines = ["index\tprediction"] + [f"{row}\t{word}" for row, word in enumerate(words)]
-    write_whole(file, lambda part: part.write_text("\n".join(lines) + "\n", encoding="utf-8"))
+    write_text(file, "\n".join(lines) + "\n")
 
 
 def save_json(file: Path, value: Any) -> None:
     """Write indented JSON, whole or not at all."""
-    write_whole(file, lambda part: part.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8"))
+    write_text(file, json.dumps(value, indent=2) + "\n")
 
 
 def best_checkpoints(scores: dict[int, dict[str, float]], name: str, count: int = 3) -> list[tuple[int, float]]:

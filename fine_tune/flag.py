@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import dataclasses
 import math
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,8 @@ class Check(NamedTuple):
 
 POSITIVE = Check(lambda value: value > 0, "must be > 0")
 NOT_NEGATIVE = Check(lambda value: value >= 0, "must be >= 0")
+SEED = Check(lambda value: 0 <= value < 2**63, "must be in 0..2^63-1")
+SEQUENCE = Check(lambda value: value >= 5, "must be >= 5: three special tokens and two words")
 FRACTION = Check(lambda value: 0 <= value < 1, "must be in [0, 1)")
 DEVICE_ID = Check(lambda value: value >= -1, "must be -1 (CPU) or the number of a GPU")
 
@@ -82,6 +85,14 @@ class Parser(argparse.ArgumentParser):
         """Set the parser up."""
         super().__init__(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
 
+    argv: list[str]
+    """The command that was parsed, the script's name first."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse a command, and keep it."""
+        self.argv = [self.prog, *(sys.argv[1:] if args is None else args)]
+        return super().parse_args(args, namespace)
+
     def error(self, message: str) -> typing.NoReturn:
         """Say what is wrong and exit with code 2."""
         self.exit(2, f"{self.prog}: error: {message}\n")
@@ -114,7 +125,7 @@ def add_flags(parser: argparse.ArgumentParser, group: type, title: str | None = 
         if field.default is REQUIRED:
             options["required"] = True
         elif field.default is not None:
-            text += f" (default: {field.default})"
+            text += " (default: %(default)s)"
             options["default"] = field.default
         section.add_argument(*names, dest=dest, type=kind, help=text, **options)
 

@@ -1,8 +1,13 @@
-"""Where data and experiments live. Importing this module, or asking it for a path, creates nothing on disk."""
+"""Where data and experiments live, and how a file is written there: whole or not at all.
+
+Importing this module, or asking it for a path, creates nothing on disk.
+"""
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -22,14 +27,14 @@ def cache_dir() -> Path:
     return data_dir() / "cache"
 
 
-def experiment_name(experiment: str, model: str, task: str) -> str:
+def experiment_name(experiment: str, model: str, task: str, flag: str = "--experiment") -> str:
     """Join the parts of a run's name, `<experiment>_<model>_<task>`.
 
     Raises:
         ValueError: The name could leave the experiment folder.
     """
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+=-]*", experiment):
-        raise ValueError(f"--experiment may hold letters, digits and _ . + = - only, got {experiment!r}")
+        raise ValueError(f"{flag} may hold letters, digits and _ . + = - only, got {experiment!r}")
     return f"{experiment}_{model}_{task}"
 
 
@@ -41,3 +46,17 @@ def run_dir(experiment: str, model: str, task: str) -> Path:
 def log_dir(experiment: str, model: str, task: str) -> Path:
     """TensorBoard folder of one run."""
     return data_dir() / "fine_tune_experiment" / "log" / experiment_name(experiment, model, task)
+
+
+def write_whole(file: Path, write: Callable[[Path], Any]) -> None:
+    """Let `write` fill a temporary file beside `file`, then put it in place in one step."""
+    temporary = file.with_name(f".{file.name}.part")
+    write(temporary)
+    with temporary.open("rb") as handle:
+        os.fsync(handle.fileno())
+    os.replace(temporary, file)
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a UTF-8 file, whole or not at all."""
+    write_whole(file, lambda part: part.write_text(text, encoding="utf-8", newline="\n"))

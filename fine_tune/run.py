@@ -6,7 +6,6 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,9 @@ import torch
 import transformers
 from transformers import PreTrainedTokenizerFast
 
-from fine_tune.checkpoint import write_whole
-from fine_tune.config import RunConfig, save_config
+from fine_tune.config import RunConfig, TeacherRef, save_config
 from fine_tune.model.classifier import Classifier
-from fine_tune.path import PROJECT, log_dir, run_dir
+from fine_tune.path import PROJECT, log_dir, run_dir, write_text
 
 
 def quiet() -> None:
@@ -29,13 +27,16 @@ def quiet() -> None:
     transformers.utils.logging.disable_progress_bar()
 
 
-def new_run_dir(cfg: RunConfig) -> Path:
+def new_run_dir(cfg: RunConfig, teacher: TeacherRef | None = None) -> Path:
     """Name the folder of a new run, making sure that nothing is lost; `start_run` creates it.
 
     Raises:
+        ValueError: It is the teacher's.
         FileExistsError: There is a run of this name, and `--overwrite` is not given.
     """
     folder = run_dir(cfg.experiment, cfg.model, cfg.task)
+    if teacher and folder == run_dir(teacher.teacher_exp, teacher.tmodel, cfg.task):
+        raise ValueError(f"--experiment {cfg.experiment} is the teacher's own run; choose another name")
     if folder.exists() and any(folder.iterdir()):
         if not cfg.overwrite:
             raise FileExistsError(f"{folder} exists; choose another --experiment, or pass --overwrite to replace it")
@@ -50,6 +51,7 @@ def start_run(
     model: Classifier,
     tokenizer: PreTrainedTokenizerFast,
     devices: dict[str, str],
+    argv: list[str],
 ) -> Path:
     """Create the folder of a run with what later readers need: configuration, architecture, tokenizer, provenance."""
     folder = new_run_dir(cfg)
@@ -60,7 +62,7 @@ def start_run(
     save_config(folder / "config.json", values)
     model.encoder.config.to_json_file(folder / "encoder.json")
     tokenizer.save_pretrained(folder / "tokenizer")
-    _write_run_json(folder, {"argv": sys.argv, **versions(), "device": devices, "start": now(), "end": None})
+    _write_run_json(folder, {"argv": argv, **versions(), "device": devices, "start": now(), "end": None})
     return folder
 
 
@@ -71,7 +73,7 @@ def finish_run(folder: Path) -> None:
 
 
 def _write_run_json(folder: Path, about: dict[str, Any]) -> None:
-    write_whole(folder / "run.json", lambda file: file.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8"))
+    write_text(folder / "run.json", json.dumps(about, indent=2) + "\n")
 
 
 def now() -> str:

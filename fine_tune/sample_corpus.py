@@ -15,10 +15,11 @@ comparison ("far less ... than expected"), and reported, expected or hypothetica
 "in other hands"). Contrasts nest negated, compared and reported claims.
 """
 
-import os
 import pathlib
 import random
 import re
+
+from fine_tune.path import write_text
 
 SIZES = {"train": 4000, "dev": 500, "test": 500}
 LONGEST = 30
@@ -221,9 +222,7 @@ def write_corpus(folder: pathlib.Path, seed: int = 42) -> None:
     """Writes train.tsv, dev.tsv and test.tsv into a folder, each of them whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in corpus_files(make_corpus(seed)).items():
-        temporary = folder / f".{name}.{os.getpid()}"
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(temporary, folder / name)
+        write_text(folder / name, text)
 
 
 def bag_of_words_accuracy(corpus: dict[str, list[tuple[str, int]]], ngrams: int = 1) -> float:

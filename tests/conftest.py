@@ -1,0 +1,239 @@
+"""Shared fixtures: a tiny random BERT, tiny data in the official formats, scripts run in process; no downloads."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import importlib
+import json
+import random
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+torch.set_num_threads(1)
+transformers.utils.logging.set_verbosity_error()
+transformers.utils.logging.disable_progress_bar()
+
+GOOD = "good great fine warm funny bright clever lovely moving sharp".split()
+BAD = "bad dull poor cold boring flat silly ugly empty slow".split()
+OTHER = (
+    "the a this that film movie story plot actor scene music end is was and but very so rather not it he she they who "
+    "what why how did do like love hate see ."
+).split()
+WORDS = [*GOOD, *BAD, *OTHER]
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+MNLI_HEADER = (
+    "index\tpromptID\tpairID\tgenre\tsentence1_binary_parse\tsentence2_binary_parse\tsentence1_parse\tsentence2_parse\t"
+    "sentence1\tsentence2"
+)
+STSB_HEADER = "index\tgenre\tfilename\tyear\told_index\tsource1\tsource2\tsentence1\tsentence2"
+LABELS = {"mnli": ("entailment", "neutral", "contradiction"), "pair": ("entailment", "not_entailment")}
+
+
+def sentence(seed: int, most: int = 12) -> str:
+    """Draw a sentence of 2 to `most` words; an even seed gives a good one, an odd seed a bad one."""
+    draw = random.Random(seed)
+    words = [draw.choice(OTHER) for _ in range(draw.randint(1, most - 1))]
+    words.insert(draw.randint(0, len(words)), draw.choice(BAD if seed % 2 else GOOD))
+    return " ".join(words)
+
+
+def make_encoder(folder: Path, config: transformers.PreTrainedConfig) -> str:
+    """Save a random encoder and a BERT tokenizer into `folder`."""
+    folder.mkdir(parents=True)
+    (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8")
+    tokenizer = transformers.BertTokenizerFast(vocab=str(folder / "vocab.txt"), model_max_length=64)
+    assert len(tokenizer) == len(VOCABULARY)
+    torch.manual_seed(0)
+    transformers.AutoModel.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+SIZES = {
+    "vocab_size": len(VOCABULARY), "hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2,
+    "intermediate_size": 32, "max_position_embeddings": 64,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Folder of a random BERT: 4 layers, width 16, 2 heads, feed-forward 32, 64 positions, 60 tokens."""
+    return make_encoder(tmp_path_factory.mktemp("encoder") / "bert", transformers.BertConfig(**SIZES))
+
+
+@pytest.fixture(scope="session")
+def albert(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Folder of a random ALBERT of the same sizes and vocabulary."""
+    config = transformers.AlbertConfig(**SIZES, embedding_size=8, pad_token_id=0, bos_token_id=2, eos_token_id=3)
+    return make_encoder(tmp_path_factory.mktemp("encoder") / "albert", config)
+
+
+def labelled(task: str, row: int) -> str:
+    """Write row `row` of a labelled split in the task's own format."""
+    one, two, binary, pair = sentence(2 * row + row % 2), sentence(100 + row), row % 2, LABELS["pair"][row % 2]
+    return {
+        "sst2": f"{one} \t{binary}",
+        "sample": f"{one}\t{binary}",
+        "qnli": f"{row}\t{one}\t{two}\t{pair}",
+        "rte": f"{row}\t{one}\t{two}\t{pair}",
+        "mnli": f"{row}\t{row}\t{row}n\tfiction\t(a)\t(b)\t(A)\t(B)\t{one}\t{two}\tneutral\t{LABELS['mnli'][row % 3]}",
+        "boolq": json.dumps({"question": two, "passage": one, "idx": row, "label": bool(binary)}),
+        "mrpc": f"{binary}\t{row}\t{row + 1}\t{one}\t{two}",
+        "qqp": f"{row}\t{row}\t{row + 1}\t{one}\t{two}\t{binary}",
+        "cola": f"gj04\t{binary}\t{'' if binary else '*'}\t{one}",
+        "stsb": f"{row}\tcaptions\tMSRvid\t2012\t{row}\tnone\tnone\t{one}\t{two}\t{row % 6 * 0.9:.3f}",
+    }[task]
+
+
+def unlabelled(task: str, row: int) -> str:
+    """Write row `row` of a test split in the task's own format."""
+    one, two = sentence(300 + row), sentence(400 + row)
+    return {
+        "sst2": f"{row}\t{one}",
+        "sample": f"{row}\t{one}",
+        "cola": f"{row}\t{one}",
+        "qnli": f"{row}\t{one}\t{two}",
+        "rte": f"{row}\t{one}\t{two}",
+        "qqp": f"{row}\t{one}\t{two}",
+        "mnli": f"{row}\t{row}\t{row}n\tfiction\t(a)\t(b)\t(A)\t(B)\t{one}\t{two}",
+        "boolq": json.dumps({"question": two, "passage": one, "idx": row}),
+        "mrpc": f"{row}\t{row}\t{row + 1}\t{one}\t{two}",
+        "stsb": f"{row}\tcaptions\tMSRvid\t2012\t{row}\tnone\tnone\t{one}\t{two}",
+    }[task]
+
+
+HEADERS = {
+    "sst2": ("sentence\tlabel", "index\tsentence"),
+    "sample": ("sentence\tlabel", "index\tsentence"),
+    "qnli": ("index\tquestion\tsentence\tlabel", "index\tquestion\tsentence"),
+    "rte": ("index\tsentence1\tsentence2\tlabel", "index\tsentence1\tsentence2"),
+    "mnli": (f"{MNLI_HEADER}\tlabel1\tgold_label", MNLI_HEADER),
+    "boolq": (None, None),
+    "mrpc": ("\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String", "\ufeffindex\t#1 ID\t#2 ID\t#1 String\t#2 String"),
+    "qqp": ("id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate", "id\tquestion1\tquestion2"),
+    "cola": (None, "index\tsentence"),
+    "stsb": (f"{STSB_HEADER}\tscore", STSB_HEADER),
+}
+
+
+def write_task(data_dir: Path, task: str, train: int = 8, dev: int = 8, test: int = 6) -> None:
+    """Write every split of a task in its real format."""
+    from fine_tune.task import TASKS
+
+    entry = TASKS[task]
+    folder = data_dir / "fine_tune" / entry.folder
+    folder.mkdir(parents=True)
+    for number, split in enumerate(entry.splits):
+        known = entry.is_labelled(split)
+        count = train if split == "train" else dev if known else test
+        header = HEADERS[task][0 if known else 1]
+        start = 0 if split == "train" else 24 + 8 * number
+        rows = [labelled(task, start + row) if known else unlabelled(task, row) for row in range(count)]
+        text = "\n".join([header] * bool(header) + rows) + "\n"
+        (folder / f"{split}.{entry.suffix}").write_text(text, encoding="utf-8")
+
+
+class Data:
+    """A data folder: `root`, its experiments, and a writer for every task."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def write(self, task: str, **rows: int) -> None:
+        write_task(self.root, task, **rows)
+
+    def file(self, name: str) -> Path:
+        return self.root / "fine_tune" / name
+
+    def run(self, experiment: str, task: str = "sst2", model: str = "bert") -> Path:
+        return self.root / "fine_tune_experiment" / f"{experiment}_{model}_{task}"
+
+    def config(self, experiment: str, task: str = "sst2", name: str = "config.json", model: str = "bert") -> Any:
+        return json.loads((self.run(experiment, task, model) / name).read_text(encoding="utf-8"))
+
+    def metrics(self, experiment: str, task: str = "sst2") -> list[dict[str, float]]:
+        lines = (self.run(experiment, task) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines]
+
+    def state(self, experiment: str, step: int, task: str = "sst2") -> dict[str, torch.Tensor]:
+        return torch.load(self.run(experiment, task) / f"model-{step}.pt", weights_only=True)
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Data:
+    """DATA_DIR of one test, with an SST-2 of 24 train, 8 dev and 6 test rows."""
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    write_task(tmp_path, "sst2", train=24)
+    return Data(tmp_path)
+
+
+def call(script: str, *argv: object) -> None:
+    """Run a script's main in process."""
+    importlib.import_module(script).main([str(word) for word in argv])
+
+
+@pytest.fixture
+def run() -> Callable[..., None]:
+    """`run("run_fine_tune", "--experiment", ..)` runs a script's main in process."""
+    return call
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """`refused("run_fine_tune", ..)` checks that a script ends with exit code 2 and one line, which it returns."""
+
+    def check(script: str, *argv: object) -> str:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            call(script, *argv)
+        assert end.value.code == 2
+        message = capsys.readouterr().err.split(": error: ", 1)[1].strip()
+        assert "\n" not in message
+        return message
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def tuned(encoder: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data folder with a teacher `teacher` of SST-2, fine-tuned for 4 steps (checkpoints 2 and 4)."""
+    root = tmp_path_factory.mktemp("tuned")
+    write_task(root, "sst2", train=24)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATA_DIR", str(root))
+        call(
+            "run_fine_tune", "--experiment", "teacher", "--task", "sst2", "--ptrain_ver", encoder, "--max_seq_len", 24,
+            "--total_step", 4, "--warmup_step", 1, "--batch_size", 8, "--lr", 5e-2, "--log_step", 1, "--ckpt_step", 2,
+            "--device_id", -1,
+        )  # fmt: skip
+    return root
+
+
+@pytest.fixture
+def teacher(data: Data, tuned: Path) -> Path:
+    """Folder of a copy of the tuned teacher in this test's data folder."""
+    folder = data.run("teacher")
+    shutil.copytree(tuned / "fine_tune_experiment" / folder.name, folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def clean_argv(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep pytest's own arguments out of what scripts record."""
+    monkeypatch.setattr(sys, "argv", ["test"])
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Start every test from the same random numbers."""
+    torch.manual_seed(0)

@@ -1,0 +1,194 @@
+"""Tests of one LAD step: one backward pass of the sum has the gradients of the released code's many passes."""
+
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fine_tune.build import Devices
+from fine_tune.config import DistillConfig, RunConfig
+from fine_tune.data import Batch, load_split, load_tokenizer, updates
+from fine_tune.layer_map import uniform_layer_map
+from fine_tune.losses import hard_target_loss, hidden_mse_loss, soft_target_loss
+from fine_tune.model.classifier import Classifier, pretrained_encoder, student_encoder
+from fine_tune.model.gate import GateChain
+from fine_tune.task import TASKS
+from fine_tune.train.lad import train_lad
+
+CPU = torch.device("cpu")
+LENGTH = 24
+WEIGHTS = DistillConfig(softmax_temp=3.0, soft_weight=0.3, hard_weight=0.7, hidden_mse_weight=2.0)
+
+
+class Recorder:
+    """Stands in for an updater and for the log: keeps the gradients of its modules, and the scalars."""
+
+    lr = 0.0
+
+    def __init__(self, *modules: nn.Module) -> None:
+        self.modules, self.gradients, self.values = modules, [], {}
+
+    def step(self) -> None:
+        self.gradients = gradients(*self.modules)
+
+    def advance(self) -> None:
+        pass
+
+    def scalars(self, step: int, values: dict[str, float]) -> None:
+        self.values = values
+
+
+def gradients(*modules: nn.Module) -> list[torch.Tensor]:
+    """Copies of all gradients."""
+    return [p.grad.clone() for module in modules for p in module.parameters() if p.grad is not None]
+
+
+def assert_same(one: list[torch.Tensor], other: list[torch.Tensor]) -> None:
+    """Equal to 1e-6, and not all zero."""
+    assert len(one) == len(other) > 0 and sum(g.abs().sum() for g in one) > 1e-3
+    for a, b in zip(one, other, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.fixture(params=[False, True], ids=["up", "down"])
+def models(encoder, request):
+    """Teacher, student of 2 layers, gates whose norms are not the identity; no dropout."""
+    teacher = Classifier(pretrained_encoder(encoder, 0.0), 2, 0.0).eval().requires_grad_(False)
+    sizes = {"num_hidden_layers": 2, "max_position_embeddings": LENGTH + 8}
+    student = Classifier(student_encoder(teacher.encoder, sizes, 0.0), 2, 0.0)
+    nn.init.normal_(teacher.linear_layer.weight, std=100.0)  # logits of a size at which the temperature matters
+    gates = GateChain(16, LENGTH + 8, 4, uniform_layer_map(4, 2), reverse=request.param)
+    for block in gates.blocks.values():
+        nn.init.normal_(block.layernorm.weight)
+        nn.init.normal_(block.layernorm.bias)
+    return teacher, student, gates
+
+
+@pytest.fixture
+def rows(data, encoder):
+    """24 tokenised rows."""
+    return load_split(TASKS["sst2"], "train", load_tokenizer(encoder), LENGTH)
+
+
+def one_step(models, batches: list[Batch], folder):
+    """Run `train_lad` for one step; gives the gradients of student and gates, and the scalars."""
+    teacher, student, gates = models
+    student.zero_grad()
+    gates.zero_grad()
+    cfg = RunConfig(experiment="x", task="sst2")
+    updaters, log = (Recorder(student), Recorder(*gates.blocks.values())), Recorder()
+    train_lad(cfg, WEIGHTS, 1, models, updaters, iter([batches]), Devices(CPU, CPU, CPU), folder, log)
+    return updaters[0].gradients, updaters[1].gradients, log.values
+
+
+def apart(models, batch: Batch, layer_loss) -> tuple[list, list]:
+    """Gradients of one backward pass per loss term and per student layer, as the released code does it."""
+    teacher, student, gates = models
+    student.zero_grad()
+    gates.zero_grad()
+    with torch.no_grad():
+        t = teacher(**batch.teacher)
+    s = student(**batch.student)
+    targets = gates(t.hidden_states, batch.mask)
+    (WEIGHTS.soft_weight * soft_target_loss(s.logits, t.logits, WEIGHTS.softmax_temp)).backward(retain_graph=True)
+    (WEIGHTS.hard_weight * hard_target_loss(s.logits, batch.label)).backward(retain_graph=True)
+    for state, target in zip(s.hidden_states, targets, strict=True):
+        loss = layer_loss(state, target) / len(targets)
+        (WEIGHTS.hidden_mse_weight * loss).backward(retain_graph=True)
+    return gradients(student), gradients(*gates.blocks.values())
+
+
+@pytest.mark.parametrize("pad_to", [None, LENGTH])
+def test_one_backward_pass_equals_one_per_term_and_layer(models, rows, tmp_path, pad_to):
+    (batch,) = next(updates(rows, batch_size=8, seed=1, pad_to=pad_to))
+    got = one_step(models, [batch], tmp_path)
+    want = apart(models, batch, lambda s, t: hidden_mse_loss([s], [t], batch.mask))
+    assert_same(got[0], want[0])
+    assert_same(got[1], want[1])
+
+
+def test_the_released_arithmetic_with_pad_to_max(models, rows, tmp_path, monkeypatch):
+    """LayerNorm((S, D)) and F.mse_loss over everything, padding included, KL and cross-entropy written out."""
+    teacher, student, gates = models
+    (batch,) = next(updates(rows, batch_size=8, seed=1, pad_to=LENGTH))
+    got = one_step(models, [batch], tmp_path)
+    student.zero_grad()
+    gates.zero_grad()
+    with torch.no_grad():
+        t = teacher(**batch.teacher)
+    s = student(**batch.student)
+    aggregate, aggregates = t.hidden_states[gates.order[0]], {gates.order[0]: t.hidden_states[gates.order[0]]}
+    for layer in gates.order[1:]:
+        block = gates.blocks[str(layer)]
+        g = torch.sigmoid(block.linear(aggregate))
+        mixed = t.hidden_states[layer] * g + aggregate * (1 - g)
+        scale, shift = block.layernorm.weight[:LENGTH], block.layernorm.bias[:LENGTH]
+        aggregate = aggregates[layer] = F.layer_norm(mixed, (LENGTH, 16), scale, shift)
+    hidden = [F.mse_loss(state, aggregates[layer]) for state, layer in zip(s.hidden_states, (1, 3), strict=True)]
+    kind = F.softmax(t.logits / 3.0, dim=1)
+    soft = F.kl_div(F.log_softmax(s.logits / 3.0, dim=1), kind, reduction="batchmean") * 9.0
+    hard = F.cross_entropy(s.logits, batch.label)
+    loss = 0.3 * soft + 0.7 * hard + 2.0 / 2 * sum(hidden)
+    loss.backward()
+    assert_same(got[0], gradients(student))
+    assert_same(got[1], gradients(*gates.blocks.values()))
+    want = {"loss": loss, "soft_loss": soft, "hard_loss": hard, "hidden_loss": sum(hidden) / 2}
+    assert {name: got[2][name] for name in want} == pytest.approx(
+        {k: v.item() for k, v in want.items()}, rel=1e-5, abs=1e-6
+    )
+
+
+def widened(batch: Batch, columns: int) -> Batch:
+    """The same rows with more padding, whose ids and segments hold anything."""
+
+    def wide(inputs):
+        extra = {"input_ids": 7, "attention_mask": 0, "token_type_ids": 1}
+        return {key: F.pad(value, (0, columns), value=extra[key]) for key, value in inputs.items()}
+
+    inputs = wide(batch.student)
+    return Batch(batch.rows, inputs, inputs, batch.label, inputs["attention_mask"], batch.weight)
+
+
+def test_more_padding_changes_neither_losses_nor_gradients(models, rows, tmp_path):
+    (batch,) = next(updates(rows, batch_size=8, seed=1))
+    assert (batch.mask == 0).any()
+    plain, wide = one_step(models, [batch], tmp_path), one_step(models, [widened(batch, 8)], tmp_path)
+    cut = [[g[: LENGTH + 8] for g in gradient] for gradient in (plain[1], wide[1])]
+    assert_same(plain[0], wide[0])
+    assert_same(*cut)
+    assert wide[2] == pytest.approx(plain[2], rel=1e-5, abs=1e-6)
+
+
+def test_with_pad_to_max_padding_counts(models, rows, tmp_path):
+    (masked,) = next(updates(rows, batch_size=8, seed=1))
+    (padded,) = next(updates(rows, batch_size=8, seed=1, pad_to=LENGTH))
+    one, other = (one_step(models, [batch], tmp_path)[2] for batch in (masked, padded))
+    assert one["hard_loss"] == pytest.approx(other["hard_loss"], rel=1e-5)
+    assert one["hidden_loss"] != pytest.approx(other["hidden_loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize("accum", [2, 4])
+def test_accumulated_micro_batches_have_the_gradient_of_the_whole(models, rows, tmp_path, accum):
+    """Also where the last update of an epoch is short: 24 rows make updates of 16 and 8."""
+    for at in range(2):
+        whole, parts = (
+            next(itertools.islice(updates(rows, batch_size=16, accum_step=n, seed=1), at, None)) for n in (1, accum)
+        )
+        assert (len(whole), len(parts)) == (1, -(-len(whole[0].rows) // (16 // accum)))
+        one, other = one_step(models, whole, tmp_path), one_step(models, parts, tmp_path)
+        assert_same(one[0], other[0])
+        assert_same(one[1], other[1])
+        names = ("loss", "soft_loss", "hard_loss", "hidden_loss")
+        assert [other[2][name] for name in names] == pytest.approx([one[2][name] for name in names], rel=1e-5)
+
+
+def test_the_teacher_gets_no_gradient_and_stays_in_eval_mode(models, rows, tmp_path):
+    teacher, student, _ = models
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    teacher.train()
+    one_step(models, next(updates(rows, batch_size=8, seed=1)), tmp_path)
+    assert not teacher.training and student.training
+    assert all(p.grad is None for p in teacher.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())

@@ -1,0 +1,96 @@
+"""Tests of teacher and student models: the library's own forward pass, dropout everywhere, shapes read off a file."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from transformers import AutoModel, BertConfig, BertModel
+
+from fine_tune.data import load_split, load_tokenizer
+from fine_tune.model.classifier import Classifier, bert_config_of, pretrained_encoder, student_encoder
+from fine_tune.model.init import init_student
+from fine_tune.task import TASKS
+
+
+@pytest.fixture(params=["bert", "albert"])
+def folder(request, encoder, albert):
+    """Folder of an encoder of each architecture."""
+    return {"bert": encoder, "albert": albert}[request.param]
+
+
+@pytest.fixture
+def inputs(data, encoder):
+    """Eight pairs of different lengths."""
+    data.write("qnli")
+    inputs = load_split(TASKS["qnli"], "train", load_tokenizer(encoder), 24).inputs(np.arange(8))
+    assert (inputs["attention_mask"] == 0).any()
+    return inputs
+
+
+def test_the_forward_pass_is_the_librarys_own(folder, inputs):
+    """Given the (B, S) mask, the library builds its own one; the results on real tokens agree."""
+    model, plain = Classifier(pretrained_encoder(folder), 3, 0.5).eval(), AutoModel.from_pretrained(folder).eval()
+    got, want = model(**inputs), plain(**inputs, output_hidden_states=True)
+    real = inputs["attention_mask"].bool()
+    assert len(got.hidden_states) == model.num_layers == 4
+    for one, other in zip(got.hidden_states, want.hidden_states[1:], strict=True):
+        torch.testing.assert_close(one[real], other[real], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(got.logits, model.linear_layer(want.pooler_output), rtol=1e-4, atol=1e-5)
+
+
+def test_logits_do_not_depend_on_padding(folder, inputs):
+    model = Classifier(pretrained_encoder(folder), 3, 0.5).eval()
+    wide = {key: nn.functional.pad(value, (0, 9), value=5 * (key == "input_ids")) for key, value in inputs.items()}
+    torch.testing.assert_close(model(**wide).logits, model(**inputs).logits, rtol=1e-4, atol=1e-6)
+
+
+def test_dropout_is_set_everywhere(folder):
+    """Also where an encoder's own configuration says otherwise."""
+    model = Classifier(pretrained_encoder(folder, 0.375), 2, 0.375)
+    rates = {module.p for module in model.modules() if isinstance(module, nn.Dropout)}
+    assert rates == {0.375}
+    config = model.encoder.config
+    assert config.hidden_dropout_prob == config.attention_probs_dropout_prob == 0.375
+
+
+def test_a_student_has_the_given_sizes_and_otherwise_its_teachers(encoder):
+    teacher = pretrained_encoder(encoder)
+    teacher.config.hidden_act = "relu"
+    student = student_encoder(teacher, {"num_hidden_layers": 2, "intermediate_size": 8, "type_vocab_size": None}, 0.25)
+    config = student.config
+    assert (config.num_hidden_layers, config.intermediate_size, config.hidden_size) == (2, 8, 16)
+    assert (config.hidden_act, config.type_vocab_size, config.vocab_size) == ("relu", 2, 60)
+
+
+def test_the_shape_of_a_bert_is_read_off_its_checkpoint():
+    sizes = {"vocab_size": 50, "hidden_size": 128, "num_hidden_layers": 11, "intermediate_size": 24}
+    config = BertConfig(**sizes, num_attention_heads=2, max_position_embeddings=40, type_vocab_size=3)
+    state = Classifier(BertModel(config), 2, 0.1).state_dict()
+    for heads in (None, 2):
+        read = bert_config_of(state, heads)
+        assert {name: getattr(read, name) for name in sizes} == sizes
+        assert (read.num_attention_heads, read.max_position_embeddings, read.type_vocab_size) == (2, 40, 3)
+
+
+@pytest.mark.parametrize("embeddings", [False, True])
+def test_what_is_copied_is_told_and_the_rest_stays_random(encoder, embeddings):
+    source = pretrained_encoder(encoder)
+    student = student_encoder(source, {"num_hidden_layers": 2, "max_position_embeddings": 24}, 0.1)
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    origin = init_student(student, source, [1, 3], embeddings)
+    assert origin == {
+        "embeddings": "copied" if embeddings else "random", "pooler": "copied", "layer 1": "copied from layer 2",
+        "layer 2": "copied from layer 4",
+    }  # fmt: skip
+    kept = {name for name, value in student.state_dict().items() if torch.equal(value, before[name])}
+    started = {name for name in kept if name.startswith("embeddings.word")}
+    assert started == (set() if embeddings else {"embeddings.word_embeddings.weight"})
+    assert torch.equal(student.pooler.dense.weight, source.pooler.dense.weight)
+    assert torch.equal(student.encoder.layer[0].output.dense.weight, source.encoder.layer[1].output.dense.weight)
+
+
+def test_sizes_that_cannot_be_copied_are_refused_by_name(encoder):
+    source = pretrained_encoder(encoder)
+    student = student_encoder(source, {"num_hidden_layers": 2, "intermediate_size": 8}, 0.1)
+    with pytest.raises(ValueError, match="cannot copy layer 1: intermediate.dense.weight is .32, 16. .* but .8, 16."):
+        init_student(student, source, [1, 3], True)

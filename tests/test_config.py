@@ -1,0 +1,230 @@
+"""Tests of the flag groups: ranges, other spellings, and the way through config.json and back."""
+
+import argparse
+import dataclasses
+import itertools
+import json
+
+import pytest
+
+from fine_tune.config import (
+    GROUPS,
+    DistillConfig,
+    EpochConfig,
+    EvalConfig,
+    GateFlags,
+    OptimConfig,
+    RunConfig,
+    StepConfig,
+    StudentConfig,
+    TeacherConfig,
+    TeacherRef,
+    load_config,
+    merged,
+    save_config,
+)
+from fine_tune.flag import add_flags, flag, from_args, usage_errors
+
+ALL = (*GROUPS, EvalConfig)
+NEEDED = {"experiment": "x", "task": "sst2", "teacher_exp": "t"}
+
+
+def make(group, **values):
+    """Build a group with what it needs."""
+    names = {field.name for field in dataclasses.fields(group)}
+    return group(**{name: value for name, value in NEEDED.items() if name in names} | values)
+
+
+def parsed(group, *argv, prefix=""):
+    """Parse a command line of one group."""
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    add_flags(parser, group, prefix=prefix)
+    return from_args(group, parser.parse_args([str(word) for word in argv]), prefix)
+
+
+BAD = [
+    (RunConfig, "seed", (-1,)), (RunConfig, "batch_size", (0, -8)), (RunConfig, "accum_step", (0, -1)),
+    (RunConfig, "log_step", (0,)), (RunConfig, "ckpt_step", (0,)), (RunConfig, "device_id", (-2,)),
+    (StepConfig, "total_step", (0, -1)), (StepConfig, "warmup_step", (-1,)), (EpochConfig, "epoch", (0.0, -1.0)),
+    (EpochConfig, "warmup_rate", (-0.1, 1.0)), (TeacherConfig, "num_class", (0,)), (TeacherConfig, "max_seq_len", (0,)),
+    (TeacherConfig, "dropout", (-0.1, 1.0)), (TeacherRef, "tckpt", (-1,)), (TeacherRef, "tdevice_id", (-2,)),
+    (StudentConfig, "num_hidden_layers", (0,)), (StudentConfig, "d_model", (0,)), (StudentConfig, "d_ff", (0,)),
+    (StudentConfig, "num_attention_heads", (0,)), (StudentConfig, "type_vocab_size", (0,)),
+    (StudentConfig, "num_class", (0,)), (StudentConfig, "max_seq_len", (0,)), (StudentConfig, "dropout", (-0.1, 1.0)),
+    (OptimConfig, "lr", (0.0, -1.0)), (OptimConfig, "beta1", (-0.1, 1.0)), (OptimConfig, "beta2", (-0.1, 1.0)),
+    (OptimConfig, "eps", (0.0,)), (OptimConfig, "weight_decay", (-0.1,)), (OptimConfig, "max_norm", (0.0,)),
+    (GateFlags, "gate_device_id", (-2,)), (DistillConfig, "softmax_temp", (0.0, -1.0)),
+    (DistillConfig, "soft_weight", (-0.1,)), (DistillConfig, "hard_weight", (-0.1,)),
+    (DistillConfig, "hidden_mse_weight", (-1.0,)), (EvalConfig, "batch_size", (0,)), (EvalConfig, "device_id", (-2,)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("group", "name", "values"), BAD)
+def test_a_value_out_of_range_is_refused_by_flag_and_value(group, name, values):
+    for value in values:
+        with pytest.raises(ValueError, match=rf"^--{name} must be .*, got {value}$"):
+            make(group, **{name: value})
+
+
+def test_every_number_has_a_range():
+    """Every int or float field of every group is in the table above."""
+    numbers = {
+        (group, field.name)
+        for group in ALL
+        for field in dataclasses.fields(group)
+        if field.type in (int, float, int | None, float | None)
+    }
+    assert numbers == {(group, name) for group, name, _ in BAD}
+
+
+@pytest.mark.parametrize("group", ALL)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_numbers_are_finite(group, value):
+    for field in dataclasses.fields(group):
+        if field.type in (float, float | None):
+            with pytest.raises(ValueError, match=f"--{field.name} must be a finite number, got"):
+                make(group, **{field.name: value})
+
+
+@pytest.mark.parametrize("group", ALL)
+def test_only_the_choices_are_accepted(group):
+    for field in dataclasses.fields(group):
+        for choice in field.metadata["choices"]:
+            assert getattr(make(group, **{field.name: choice}), field.name) == choice
+        if field.metadata["choices"]:
+            with pytest.raises(ValueError, match=rf"--{field.name} must be one of .*, got 'other'"):
+                make(group, **{field.name: "other"})
+
+
+@pytest.mark.parametrize("group", ALL)
+def test_defaults_pass_their_own_checks(group):
+    assert dataclasses.asdict(make(group))
+
+
+@pytest.mark.parametrize(
+    ("group", "alias", "name", "value"),
+    [
+        (RunConfig, "task_name", "task", "sst2"), (RunConfig, "per_device_train_batch_size", "batch_size", 8),
+        (OptimConfig, "learning_rate", "lr", 0.5), (TeacherConfig, "max_seq_length", "max_seq_len", 16),
+        (StudentConfig, "max_seq_length", "max_seq_len", 16), (StepConfig, "max_steps", "total_step", 7),
+        (EpochConfig, "num_train_epochs", "epoch", 2.5), (TeacherConfig, "model_name_or_path", "ptrain_ver", "a/b"),
+        (StudentConfig, "model_name_or_path", "ptrain_ver", "a/b"), (DistillConfig, "mu", "hidden_mse_weight", 7.5),
+        (EvalConfig, "task_name", "task", "sst2"),
+    ],
+)  # fmt: skip
+def test_other_spellings_mean_the_same(group, alias, name, value):
+    fields = [field for field in dataclasses.fields(group) if field.name in NEEDED and field.name != name]
+    needed = [word for field in fields for word in (f"--{field.name}", NEEDED[field.name])]
+    one = parsed(group, *needed, f"--{alias}", value)
+    assert one == parsed(group, *needed, f"--{name}", value)
+    assert getattr(one, name) == value
+
+
+def test_embeddings_are_copied_unless_told_otherwise():
+    assert parsed(StudentConfig).init_embeddings is True
+    assert parsed(StudentConfig, "--no_init_embeddings").init_embeddings is False
+
+
+def test_a_prefix_makes_flags_of_its_own():
+    settings = parsed(OptimConfig, "--gate_lr", 0.5, "--gate_beta1", 0.25, prefix="gate_")
+    assert (settings.lr, settings.beta1, settings.beta2) == (0.5, 0.25, 0.999)
+    with pytest.raises(ValueError, match=r"^--gate_max_norm must be > 0, got -1.0$"):
+        parsed(OptimConfig, "--gate_max_norm", -1, prefix="gate_")
+
+
+def test_a_declared_flag_has_its_type_and_its_default():
+    @dataclasses.dataclass
+    class Group:
+        """A title."""
+
+        count: int | None = flag("a count", None)
+        rate: float = flag("100 % of it", 0.5)
+        fast: bool = flag("quick", False)
+
+    assert parsed(Group) == Group(count=None, rate=0.5, fast=False)
+    assert parsed(Group, "--count", "3", "--rate", "1", "--fast") == Group(count=3, rate=1.0, fast=True)
+
+
+def test_usage_errors_turn_what_the_user_can_mend_into_exit_code_2(capsys):
+    for error in (ValueError("--lr is bad"), FileNotFoundError("no file")):
+        with pytest.raises(SystemExit) as end, usage_errors(argparse.ArgumentParser()):
+            raise error
+        assert end.value.code == 2 and capsys.readouterr().err.endswith(f"error: {error}\n")
+    with pytest.raises(RuntimeError), usage_errors(argparse.ArgumentParser()):
+        raise RuntimeError("ours")
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "", ".", "..", ".hidden", "-x", "a b", "x\n", "/abs", "ü"])
+@pytest.mark.parametrize("group", [RunConfig, EvalConfig])
+def test_a_name_that_could_leave_the_experiment_folder_is_refused(group, name):
+    with pytest.raises(ValueError, match="--experiment may hold letters, digits"):
+        make(group, experiment=name)
+
+
+@pytest.mark.parametrize("name", ["LAD_soft_5_42", "a.b+c=1-2", "7"])
+def test_the_names_of_the_documents_are_accepted(name):
+    assert make(RunConfig, experiment=name).experiment == name
+
+
+def test_tasks_are_known_by_glues_own_names_too():
+    assert make(RunConfig, task="STS-B").task == "stsb"
+    with pytest.raises(ValueError, match=r"--task must be one of sst2, .*, got 'wnli'"):
+        make(RunConfig, task="wnli")
+
+
+def test_micro_batches_divide_the_batch():
+    assert make(RunConfig, batch_size=32, accum_step=8).accum_step == 8
+    with pytest.raises(ValueError, match="--batch_size 32 is not a multiple of --accum_step 3"):
+        make(RunConfig, batch_size=32, accum_step=3)
+
+
+def test_no_name_stands_in_two_groups_that_a_run_merges():
+    teacher = (RunConfig, TeacherConfig, StepConfig, EpochConfig, OptimConfig)
+    student = (RunConfig, TeacherRef, StudentConfig, StepConfig, EpochConfig, OptimConfig, DistillConfig, GateFlags)
+    for groups in (teacher, student):
+        names = [{field.name for field in dataclasses.fields(group)} for group in groups]
+        assert not any(one & other for one, other in itertools.combinations(names, 2))
+
+
+def test_merged_puts_the_earlier_group_first():
+    assert merged(StudentConfig(dropout=0.25), TeacherConfig(dropout=0.5))["dropout"] == 0.25
+    assert merged(TeacherConfig(dropout=0.5), StudentConfig(dropout=0.25))["dropout"] == 0.5
+
+
+def test_a_configuration_read_back_is_the_one_saved(tmp_path):
+    groups = (make(RunConfig, seed=7, amp=True), TeacherConfig(num_class=2, dropout=0.25), OptimConfig(lr=1e-5))
+    values = merged(*groups)
+    save_config(tmp_path / "config.json", values)
+    assert load_config(tmp_path) == {name: value for name, value in values.items() if value is not None}
+    text = (tmp_path / "config.json").read_text(encoding="utf-8")
+    assert list(json.loads(text)) == sorted(json.loads(text)) and text.startswith('{\n  "accum_step"')
+
+
+def saved(folder, **changes):
+    """Write a minimal config.json; a change to None removes the key."""
+    values = {"experiment": "x", "model": "bert", "task": "sst2", "num_class": 2, "max_seq_len": 8, "dropout": 0.1}
+    values = {name: value for name, value in (values | changes).items() if value is not None}
+    (folder / "config.json").write_text(json.dumps(values), encoding="utf-8")
+
+
+def test_unknown_and_missing_keys_are_named(tmp_path):
+    saved(tmp_path, zeta=1, alpha=2)
+    with pytest.raises(ValueError, match=r"config.json: unknown keys: alpha, zeta"):
+        load_config(tmp_path)
+    saved(tmp_path, task=None, dropout=None)
+    with pytest.raises(ValueError, match=r"config.json: missing keys: dropout, task"):
+        load_config(tmp_path)
+
+
+@pytest.mark.parametrize(("text", "reason"), [("{", "not a JSON file"), ("[1]", "expected one JSON object, got list")])
+def test_a_file_that_is_no_configuration_is_refused(tmp_path, text, reason):
+    (tmp_path / "config.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=f"config.json: {reason}"):
+        load_config(tmp_path)
+
+
+def test_a_missing_run_is_answered_with_the_runs_there(tmp_path):
+    (tmp_path / "other").mkdir()
+    saved(tmp_path / "other")
+    with pytest.raises(FileNotFoundError, match=r"no run at .*/absent; runs there: other"):
+        load_config(tmp_path / "absent")

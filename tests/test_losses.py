@@ -1,0 +1,181 @@
+"""Tests of the three losses and of the learning rate against the independent NumPy reference."""
+
+import numpy as np
+import pytest
+import reference
+import torch
+from torch import nn
+
+from fine_tune.config import OptimConfig
+from fine_tune.losses import hard_target_loss, hidden_mse_loss, soft_target_loss
+from fine_tune.optim import Updater, linear_schedule, parameter_groups
+
+MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [1, 0, 0, 0, 0], [1, 1, 1, 0, 0]], dtype=torch.float64)
+
+
+def normal(*shape: int, grad: bool = False) -> torch.Tensor:
+    """Random float64 values."""
+    return torch.randn(*shape, dtype=torch.float64, requires_grad=grad)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_hard_loss_is_the_reference_cross_entropy(classes):
+    logits, label = normal(4, classes), torch.randint(classes, (4,))
+    want = reference.hard_loss(logits.numpy(), label.numpy())
+    assert hard_target_loss(logits, label).item() == pytest.approx(want, rel=1e-12)
+
+
+def test_hard_loss_of_a_regression_is_the_squared_error():
+    logits, score = normal(4, 1), normal(4)
+    want = reference.hard_loss(logits.numpy(), score.numpy())
+    assert hard_target_loss(logits, score).item() == pytest.approx(want, rel=1e-12)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 3])
+@pytest.mark.parametrize("temperature", [1.0, 20.0])
+def test_soft_loss_is_the_reference(classes, temperature):
+    student, teacher = 5 * normal(4, classes), 5 * normal(4, classes)
+    want = reference.soft_loss(student.numpy(), teacher.numpy(), temperature)
+    assert soft_target_loss(student, teacher, temperature).item() == pytest.approx(want, rel=1e-9)
+
+
+def test_soft_loss_is_zero_only_where_both_agree_up_to_a_constant():
+    student = normal(4, 3)
+    assert soft_target_loss(student, student + 7, 2.0).item() == pytest.approx(0, abs=1e-12)
+    assert soft_target_loss(student, student.flip(1), 2.0).item() > 0
+
+
+def test_temperature_squared_keeps_the_scale_of_the_gradient():
+    """At a high temperature the gradient tends to (s - mean(s) - t + mean(t)) / (B C), whatever the temperature."""
+    teacher = normal(4, 3)
+    for temperature in (100.0, 1000.0):
+        student = torch.ones(4, 3, dtype=torch.float64).mul(torch.arange(3)).requires_grad_()
+        soft_target_loss(student, teacher, temperature).backward()
+        s, t = student.detach(), teacher
+        limit = ((s - s.mean(1, keepdim=True)) - (t - t.mean(1, keepdim=True))) / 12
+        torch.testing.assert_close(student.grad, limit, rtol=0.05, atol=1e-3)
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_teacher_logits_get_no_gradient(classes):
+    student, teacher = normal(4, classes, grad=True), normal(4, classes, grad=True)
+    soft_target_loss(student, teacher, 2.0).backward()
+    assert teacher.grad is None and student.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_hidden_loss_is_the_reference(masked):
+    student, targets = [normal(4, 5, 6) for _ in range(3)], [normal(4, 5, 6) for _ in range(3)]
+    want = reference.hidden_loss(
+        [s.numpy() for s in student], [t.numpy() for t in targets], MASK.numpy() if masked else None
+    )
+    assert hidden_mse_loss(student, targets, MASK if masked else None).item() == pytest.approx(want, rel=1e-6)
+
+
+def test_hidden_loss_does_not_depend_on_padding():
+    student, targets = [normal(4, 5, 6)], [normal(4, 5, 6)]
+    plain = hidden_mse_loss(student, targets, MASK)
+    wide = [[torch.cat([x, torch.full((4, 3, 6), 9.0)], 1) for x in states] for states in (student, targets)]
+    wide[1][0][:, 5:] = -9.0
+    more = torch.cat([MASK, torch.zeros(4, 3)], 1)
+    assert hidden_mse_loss(*wide, more).item() == pytest.approx(plain.item(), rel=1e-6)
+
+
+def test_hidden_loss_gradient_reaches_both_sides_but_not_padding():
+    student, target = normal(4, 5, 6, grad=True), normal(4, 5, 6, grad=True)
+    hidden_mse_loss([student], [target], MASK).backward()
+    torch.testing.assert_close(student.grad, -target.grad)
+    assert (student.grad[MASK == 0] == 0).all() and (student.grad[MASK == 1] != 0).all()
+
+
+def test_hidden_loss_refuses_a_layer_without_a_target():
+    with pytest.raises(ValueError, match="2 student layers but 1 targets"):
+        hidden_mse_loss([normal(1, 2, 3)] * 2, [normal(1, 2, 3)], None)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("classes", [1, 3])
+def test_a_batch_in_weighted_parts_has_the_gradient_of_the_whole(masked, classes):
+    logits, states = normal(4, classes, grad=True), normal(4, 5, 6, grad=True)
+    teacher, target = normal(4, classes), normal(4, 5, 6)
+    label = normal(4) if classes == 1 else torch.randint(classes, (4,))
+
+    def gradients(parts):
+        logits.grad = states.grad = None
+        for rows in parts:
+            mask = MASK[rows] if masked else None
+            loss = hard_target_loss(logits[rows], label[rows]) + soft_target_loss(logits[rows], teacher[rows], 3.0)
+            loss = loss + hidden_mse_loss([states[rows]], [target[rows]], mask)
+            (loss * (len(rows) / 4)).backward()
+        return torch.cat([logits.grad.flatten(), states.grad.flatten()])
+
+    whole = gradients([[0, 1, 2, 3]])
+    for parts in ([[0, 1], [2, 3]], [[0], [1], [2], [3]], [[0, 1, 2], [3]]):
+        torch.testing.assert_close(gradients(parts), whole, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("total", "warmup"), [(10, 3), (10, 0), (5, 4), (1, 0)])
+def test_learning_rate_rises_and_falls_linearly(total, warmup):
+    for step in range(total + 3):
+        want = reference.learning_rate(step, 1.0, warmup, total)
+        assert linear_schedule(step, total, warmup) == pytest.approx(want, abs=1e-12)
+
+
+def test_updater_follows_the_schedule_and_clears_gradients():
+    layer = nn.Linear(2, 2)
+    updater = Updater([layer], OptimConfig(lr=0.5), total_step=6, warmup_step=2)
+    for step in range(6):
+        assert updater.lr == pytest.approx(reference.learning_rate(step, 0.5, 2, 6))
+        layer(torch.ones(1, 2)).sum().backward()
+        updater.step()
+        assert layer.weight.grad is None
+    assert updater.lr == 0
+
+
+def test_the_first_update_of_a_warm_up_has_a_learning_rate_of_zero():
+    layer = nn.Linear(2, 2)
+    before = layer.weight.clone()
+    updater = Updater([layer], OptimConfig(lr=0.5), total_step=6, warmup_step=2)
+    layer(torch.ones(1, 2)).sum().backward()
+    updater.step()
+    assert torch.equal(layer.weight, before)
+
+
+def test_each_module_is_clipped_by_itself(monkeypatch):
+    modules = [nn.Linear(3, 3), nn.Linear(3, 3)]
+    for module, size in zip(modules, (10.0, 1e-3), strict=True):
+        for parameter in module.parameters():
+            parameter.grad = torch.full_like(parameter, size)
+    updater = Updater(modules, OptimConfig(max_norm=0.5), total_step=2, warmup_step=0)
+    monkeypatch.setattr(updater.optimizer, "zero_grad", lambda set_to_none: None)
+    updater.step()
+    norms = [torch.cat([p.grad.flatten() for p in module.parameters()]).norm().item() for module in modules]
+    assert norms == pytest.approx([0.5, 1e-3 * 12**0.5], rel=1e-4)
+
+
+def test_one_update_is_adamw_without_decay_on_biases_and_norms():
+    """First AdamW step: p (1 - lr * decay) - lr * g / (|g| + eps), where the module is a gate block."""
+    from fine_tune.model import HighwayGate
+
+    block = HighwayGate(4, 3)
+    for parameter in block.parameters():
+        nn.init.normal_(parameter)
+        parameter.grad = torch.full_like(parameter, 1e-3)
+    before = {name: value.clone() for name, value in block.state_dict().items()}
+    settings = OptimConfig(lr=0.1, weight_decay=0.5, eps=1e-3, beta1=0.8, beta2=0.9)
+    Updater([block], settings, total_step=2, warmup_step=0).step()
+    for name, value in block.state_dict().items():
+        kept = before[name] * (1 - 0.1 * 0.5) if name == "linear.weight" else before[name]
+        torch.testing.assert_close(value, kept - 0.1 * 1e-3 / (1e-3 + 1e-3), rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_biases_and_norms_of_a_bert_do_not_decay(encoder):
+    from fine_tune.model.classifier import Classifier, pretrained_encoder
+
+    model = Classifier(pretrained_encoder(encoder), 2, 0.1)
+    decay, keep = parameter_groups([model], 0.01)
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    kept = {names[p] for p in keep["params"]}
+    assert kept == {name for name in names.values() if name.endswith("bias") or "LayerNorm" in name}
+    assert (decay["weight_decay"], keep["weight_decay"]) == (0.01, 0.0)
+    assert len(decay["params"]) + len(keep["params"]) == len(names) and np.all([p.requires_grad for p in names])
