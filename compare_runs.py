@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         from fine_tune import build, evaluate, run
         from fine_tune.data import load_split
 
-        run.quiet()
+        run.set_up_process()
         device = build.resolve_device(args.device_id)
         loaded_runs = [
             build.load_run(name, args.model, task, None, None, "last checkpoint") for name in args.experiment

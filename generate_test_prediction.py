@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         # Heavy imports come after the flags are read: `--help` answers at once.
         from fine_tune import run
 
-        run.quiet()
+        run.set_up_process()
         write_predictions(cfg, args.ckpt)
 
 

@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         from fine_tune.task import TASKS
         from fine_tune.train.teacher import fine_tune
 
-        run.quiet()
+        run.set_up_process()
         set_seed(cfg.seed)
         run.new_run_dir(cfg)
         task = TASKS[cfg.task]

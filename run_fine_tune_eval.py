@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         from fine_tune.path import log_dir, run_dir
         from fine_tune.task import TASKS
 
-        run.quiet()
+        run.set_up_process()
         task, device = TASKS[cfg.task], build.resolve_device(cfg.device_id)
         if not task.is_labelled(cfg.dataset):
             raise ValueError(f"--dataset {cfg.dataset}: GLUE keeps the labels of {task.name}'s test splits to itself")

@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None, parser: Parser | None = None) -> Non
         from fine_tune.task import TASKS
         from fine_tune.train.lad import train_lad
 
-        run.quiet()
+        run.set_up_process()
         set_seed(cfg.seed)
         run.new_run_dir(cfg, ref)
         devices = build.resolve_devices(cfg.device_id, ref.tdevice_id, gate.gate_device_id)

@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--max_seq_len", type=int, default=128, help="tokens at most (default: 128)")
     parser.add_argument("--steps", type=int, default=40, help="fine-tuning steps to time (default: 40)")
     args = parser.parse_args()
-    run.quiet()
+    run.set_up_process()
     task = task_named(args.task)
     model, tokenizer = build.build_teacher("bert", args.encoder, task, 0.1)
 

@@ -168,7 +168,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="rounds that count, after one to warm up (default: 7)")
     parser.add_argument("--our_steps", type=int, default=12, help="our steps in a round (default: 12)")
     args = parser.parse_args()
-    run.quiet()
+    run.set_up_process()
     torch.manual_seed(42)
     ours, released = Ours(args), Released(args)
     rounds = []

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from fine_tune.checkpoint import fill, load_state, pick_checkpoint
 from fine_tune.config import EpochConfig, StepConfig, StudentConfig, TeacherRef, load_config
 from fine_tune.data import fingerprint, load_tokenizer
-from fine_tune.device import check_bfloat16, resolve_device
+from fine_tune.device import has_bfloat16, resolve_device
 from fine_tune.layer_map import first_layer_map, uniform_layer_map
 from fine_tune.model.classifier import Classifier, empty_encoder, pretrained_encoder, student_encoder
 from fine_tune.model.init import init_student
@@ -139,9 +139,13 @@ def load_teacher(ref: TeacherRef, task: Task, device: torch.device, amp: bool) -
 
 
 def set_amp(model: Classifier, device: torch.device, amp: bool) -> None:
-    """Switch mixed precision on where it is asked for and can be had."""
-    if amp:
-        check_bfloat16(device)
+    """Switch mixed precision on where it is asked for.
+
+    Raises:
+        ValueError: The device cannot.
+    """
+    if amp and not has_bfloat16(device):
+        raise ValueError(f"--amp: {device} has no bfloat16; leave the flag out")
     model.amp = amp
 
 

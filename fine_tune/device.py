@@ -1,5 +1,7 @@
 """Which device each model lives on, and how tensors get there."""
 
+import ctypes
+import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,19 +27,24 @@ def device_number(device: torch.device) -> int:
     return device.index if device.type == "cuda" else -1
 
 
-def check_bfloat16(device: torch.device) -> None:
-    """Refuse `--amp` where the hardware has no bfloat16.
-
-    Raises:
-        ValueError: It would be emulated, and slower than float32.
-    """
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the hardware multiplies bfloat16 matrices itself; emulated ones are slower than float32."""
     if device.type == "cuda":
         with torch.cuda.device(device):
-            fine = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        fine = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    if not fine:
-        raise ValueError(f"--amp: {device} has no bfloat16; leave the flag out")
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep the memory of large tensors for the next step, where it is glibc.
+
+    By default it gives them back and asks anew: some 10,000 page faults a step for the embeddings' gradient alone.
+    """
+    mmap_threshold, trim_threshold = -3, -1  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD of malloc.h
+    if platform.libc_ver()[0] == "glibc":
+        library = ctypes.CDLL(None)
+        library.mallopt(mmap_threshold, 2**30)
+        library.mallopt(trim_threshold, 2**31 - 1)
 
 
 def to_device(value: Any, device: torch.device) -> Any:

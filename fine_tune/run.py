@@ -15,12 +15,14 @@ import transformers
 from transformers import PreTrainedTokenizerFast
 
 from fine_tune.config import RunConfig, TeacherRef, save_config
+from fine_tune.device import keep_freed_memory
 from fine_tune.model.classifier import Classifier
 from fine_tune.path import PROJECT, log_dir, run_dir, write_text
 
 
-def quiet() -> None:
-    """Set up messages: our own at INFO, the libraries' at WARNING and above, no weight-loading bars."""
+def set_up_process() -> None:
+    """Set up memory, and messages: ours from INFO on, the libraries' errors only, no bars while weights load."""
+    keep_freed_memory()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     logging.getLogger("fine_tune").setLevel(logging.INFO)
     transformers.utils.logging.set_verbosity_error()
