@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None, parser: Parser | None = None) -> Non
         set_seed(cfg.seed)
         run.new_run_dir(cfg, ref)
         devices = build.resolve_devices(cfg.device_id, ref.tdevice_id, gate.gate_device_id)
-        teacher = build.load_teacher(ref, TASKS[cfg.task], devices.teacher, cfg.amp)
+        teacher = build.load_teacher(ref, TASKS[cfg.task], devices.teacher, cfg.amp, sizes.ptrain_ver)
         student, layer_map, origin = build.build_student(sizes, cfg.model, teacher)
         build.set_amp(student, devices.student, cfg.amp)
         teacher_layers = teacher.model.num_layers

@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         set_seed(cfg.seed)
         run.new_run_dir(cfg, ref)
         devices = build.resolve_devices(cfg.device_id, ref.tdevice_id)
-        teacher = build.load_teacher(ref, TASKS[cfg.task], devices.teacher, cfg.amp)
+        teacher = build.load_teacher(ref, TASKS[cfg.task], devices.teacher, cfg.amp, sizes.ptrain_ver)
         student, _, origin = build.build_student(sizes, cfg.model, teacher)
         build.set_amp(student, devices.student, cfg.amp)
         rows = load_split(TASKS[cfg.task], cfg.dataset, teacher.tokenizer, sizes.max_seq_len)

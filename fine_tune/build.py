@@ -108,8 +108,8 @@ def load_run(experiment: str, model: str, task: Task, step: int | None, ptrain_v
     except (KeyError, IndexError) as error:
         raise ValueError(f"{file}: not the checkpoint of a {model} classifier (no {error})") from None
     fill(network, state, file)
-    own = folder / "tokenizer"
-    name = ptrain_ver or (str(own) if own.is_dir() else values.get("ptrain_ver", "bert-base-uncased"))
+    own = str(folder / "tokenizer") if has_own_tokenizer(folder) else None
+    name = ptrain_ver or own or values.get("ptrain_ver", "bert-base-uncased")
     tokenizer = load_tokenizer(name)
     check_tokenizer(network, tokenizer, name)
     check_length(network, values["max_seq_len"])
@@ -127,9 +127,16 @@ def check_tokenizer(model: Classifier, tokenizer: PreTrainedTokenizerFast, name:
         raise ValueError(f"the tokenizer {name!r} has {len(tokenizer)} tokens but the model knows {vocabulary}")
 
 
-def load_teacher(ref: TeacherRef, task: Task, device: torch.device, amp: bool) -> Loaded:
-    """Load the frozen teacher onto its device."""
-    teacher = load_run(ref.teacher_exp, ref.tmodel, task, ref.tckpt, None, "--tckpt")
+def has_own_tokenizer(folder: Path) -> bool:
+    """Whether a run brings its tokenizer along, as all of ours do."""
+    return (folder / "tokenizer").is_dir()
+
+
+def load_teacher(ref: TeacherRef, task: Task, device: torch.device, amp: bool, ptrain_ver: str | None) -> Loaded:
+    """Load the frozen teacher onto its device; a released one may need `ptrain_ver` for its tokenizer."""
+    if has_own_tokenizer(run_dir(ref.teacher_exp, ref.tmodel, task.name)):
+        ptrain_ver = None
+    teacher = load_run(ref.teacher_exp, ref.tmodel, task, ref.tckpt, ptrain_ver, "--tckpt")
     if teacher.config["task"] != task.name or teacher.config["num_class"] != task.num_class:
         found = f"{teacher.config['task']} with {teacher.config['num_class']} classes"
         raise ValueError(f"--teacher_exp {ref.teacher_exp}: its config.json is for {found}, not for {task.name}")
@@ -220,19 +227,20 @@ def build_student(
         if cfg.ptrain_ver or not cfg.init_embeddings or cfg.init_from == "pretrained":
             raise ValueError("--student_init random copies nothing: leave --init_from and --no_init_embeddings out")
         return student, layer_map, {"everything": "random"}
-    if config.model_type != "bert" or cfg.num_attention_heads != config.num_attention_heads:
-        raise ValueError(
-            f"a {config.model_type} of {config.num_attention_heads} heads cannot be copied into a bert of "
-            f"{cfg.num_attention_heads}; use --student_init random"
-        )
     source = teacher.model.encoder
     if cfg.init_from == "pretrained":
         name = cfg.ptrain_ver or teacher.config.get("ptrain_ver", "bert-base-uncased")
         if cfg.ptrain_ver and fingerprint(load_tokenizer(name)) != fingerprint(teacher.tokenizer):
             raise ValueError(f"--ptrain_ver {name!r} cuts text into other tokens than the teacher: no common positions")
         source = pretrained_encoder(name)
-    elif cfg.ptrain_ver:
+    elif cfg.ptrain_ver and has_own_tokenizer(teacher.folder):
         raise ValueError("--ptrain_ver has no effect without --init_from pretrained; leave it out")
+    kind, heads = source.config.model_type, source.config.num_attention_heads
+    if (kind, heads) != ("bert", cfg.num_attention_heads):
+        raise ValueError(
+            f"a {kind} of {heads} heads cannot be copied into a bert of {cfg.num_attention_heads}; "
+            "use --student_init random"
+        )
     choose = uniform_layer_map if cfg.student_init == "even" else first_layer_map
     layers = choose(source.config.num_hidden_layers, cfg.num_hidden_layers)
     origin = init_student(student.encoder, source, layers, cfg.init_embeddings)

@@ -109,7 +109,9 @@ class StudentConfig(Checked):
     student_init: str = flag("teacher layers to start from", "even", choices=("even", "first", "random"))
     init_from: str = flag("weights to start from", "teacher", choices=("pretrained", "teacher"))
     init_embeddings: bool = flag("leave the embeddings random, as the released code does", True)
-    ptrain_ver: str | None = flag("pre-trained encoder, if not the teacher's own", None, alias=("model_name_or_path",))
+    ptrain_ver: str | None = flag(
+        "encoder of --init_from pretrained, or tokenizer of a released teacher", None, alias=("model_name_or_path",)
+    )
 
 
 @dataclass

@@ -32,13 +32,11 @@ class Task:
         labels: Label strings in class order; empty for regression.
         metrics: What is reported, the deciding one first.
         submission: File name of test predictions per test split.
-        splits: Names of the splits, the training split first.
-        dev: Splits used to evaluate.
+        splits: Names of the splits, the training split first; `dev` are those used to evaluate.
         suffix: Extension of the files.
-        index: Column that identifies a row, where there is one; else the row number counts.
+        index: Column that identifies a row; where there is none, the row number does.
         headless: Columns of the labelled files where these have no header line.
-        skip_broken: Skip rows with missing fields (with a count) in place of refusing the file.
-        score_range: Smallest and largest regression target.
+        skip_broken: Skip rows with missing fields (with a count); `score_range` bounds regression targets.
         also: Another folder and suffix in which the same task is distributed.
     """
 
