@@ -51,14 +51,17 @@ def resolve_devices(student: int | None, teacher: int | None = None, gate: int |
 def resolve_duration(steps: StepConfig, epochs: EpochConfig, rows: int, batch_size: int) -> tuple[int, int]:
     """Turn epochs into updates: `total_step = round(rows / batch_size * epoch)`; the default is 3 epochs.
 
+    Updates win where both are given, so that a recipe in epochs can be cut short.
+
     Returns:
         Updates in all, and updates of warm-up (at least 1 where it follows from `warmup_rate`).
 
     Raises:
-        ValueError: Both kinds of duration are given, or nothing would be trained.
+        ValueError: Nothing would be trained.
     """
     if steps.total_step and epochs.epoch:
-        raise ValueError(f"give --total_step {steps.total_step} or --epoch {epochs.epoch:g}, not both")
+        logger.info("--total_step %d takes the place of --epoch %g", steps.total_step, epochs.epoch)
+        epochs.epoch = None
     epoch = epochs.epoch or 3
     total = steps.total_step or round(rows / batch_size * epoch)
     if total < 1:

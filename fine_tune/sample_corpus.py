@@ -156,17 +156,17 @@ CONTENT_WORDS = {
 
 
 def options(symbol: str, positive: bool) -> list[str]:
-    """Returns the templates or words that a grammar symbol may stand for under a verdict."""
+    """Return the templates or words that a grammar symbol may stand for under a verdict."""
     return POLAR[symbol][positive] if symbol in POLAR else NEUTRAL.get(symbol) or RULES[symbol]
 
 
 def pick(items: list[str], rng: random.Random) -> str:
-    """Draws one item; of a generator's methods only `random()` is promised to stay the same in later Pythons."""
+    """Draw one item; of a generator's methods only `random()` is promised to stay the same in later Pythons."""
     return items[int(rng.random() * len(items))]
 
 
 def realise(template: str, positive: bool, rng: random.Random) -> str:
-    """Expands a template into words that carry the verdict."""
+    """Expand a template into words that carry the verdict."""
     words = []
     for token in template.split():
         if token[0] in "+-=":
@@ -177,7 +177,7 @@ def realise(template: str, positive: bool, rng: random.Random) -> str:
 
 
 def make_sentence(positive: bool, rng: random.Random) -> str:
-    """Draws a sentence with the given verdict, of at most `LONGEST` words and no content word twice."""
+    """Draw a sentence with the given verdict, of at most `LONGEST` words and no content word twice."""
     while True:
         words = realise(pick(SKELETONS, rng), positive, rng).split()
         content = [word for word in words if word in CONTENT_WORDS]
@@ -186,7 +186,7 @@ def make_sentence(positive: bool, rng: random.Random) -> str:
 
 
 def make_corpus(seed: int = 42, sizes: dict[str, int] | None = None) -> dict[str, list[tuple[str, int]]]:
-    """Generates the splits of the corpus.
+    """Generate the splits of the corpus.
 
     Args:
         seed: Seed of the draws; the same seed gives the same corpus everywhere.
@@ -212,21 +212,21 @@ def make_corpus(seed: int = 42, sizes: dict[str, int] | None = None) -> dict[str
 
 
 def corpus_files(corpus: dict[str, list[tuple[str, int]]]) -> dict[str, str]:
-    """Lays the corpus out as GLUE does: the text of each file by its name, the test split without its labels."""
+    """Lay the corpus out as GLUE does: the text of each file by its name, the test split without its labels."""
     lines = {split: ["sentence\tlabel", *(f"{text}\t{label}" for text, label in corpus[split])] for split in SIZES}
     lines["test"] = ["index\tsentence", *(f"{index}\t{text}" for index, (text, _) in enumerate(corpus["test"]))]
     return {f"{split}.tsv": "\n".join(rows) + "\n" for split, rows in lines.items()}
 
 
 def write_corpus(folder: pathlib.Path, seed: int = 42) -> None:
-    """Writes train.tsv, dev.tsv and test.tsv into a folder, each of them whole or not at all."""
+    """Write train.tsv, dev.tsv and test.tsv into a folder, each of them whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in corpus_files(make_corpus(seed)).items():
         write_text(folder / name, text)
 
 
 def bag_of_words_accuracy(corpus: dict[str, list[tuple[str, int]]], ngrams: int = 1) -> float:
-    """Returns the dev accuracy of logistic regression on the counts of the n-grams of up to `ngrams` words."""
+    """Return the dev accuracy of logistic regression on the counts of the n-grams of up to `ngrams` words."""
     from sklearn import feature_extraction, linear_model, pipeline  # type: ignore[import-untyped, unused-ignore]
 
     counts = feature_extraction.text.CountVectorizer(token_pattern=r"\S+", ngram_range=(1, ngrams))

@@ -339,6 +339,14 @@ def test_runs_can_be_read_after_the_encoder_has_gone(data, run, encoder, tmp_pat
     assert (data.run("t") / "SST-2.tsv").is_file() and (data.run("s") / "eval_dev.json").is_file()
 
 
+def test_updates_take_the_place_of_epochs_so_that_a_recipe_can_be_cut_short(data, run, encoder):
+    source = ("--ptrain_ver", encoder, "--max_seq_len", 24)
+    run("run_fine_tune", "--experiment", "t", "--task", "sst2", *CPU, *source, "--epoch", 50, "--total_step", 2)
+    saved = data.config("t")
+    assert saved["total_step"] == 2 and "epoch" not in saved
+    assert (data.run("t") / "model-2.pt").is_file()
+
+
 REFUSED = {
     "classes": ("run_fine_tune", "--num_class", ("--num_class", 3)),
     "length": ("run_fine_tune", "--max_seq_len", ("--max_seq_len", 65)),
@@ -346,7 +354,6 @@ REFUSED = {
     "device": ("run_fine_tune", "--device_id", ("--device_id", 99)),
     "rest": ("run_fine_tune", "--accum_step", ("--accum_step", 3)),
     "seed": ("run_fine_tune", "--seed", ("--seed", 2**70)),
-    "both": ("run_fine_tune", "--epoch", ("--epoch", 2)),
     "name": ("run_fine_tune", "--experiment", ("--experiment", "../x")),
     "task": ("run_fine_tune", "--task", ("--task", "wnli")),
     "split": ("run_fine_tune", "--dataset", ("--dataset", "other")),
