@@ -33,15 +33,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     with usage_errors(parser):
         task = task_named(args.task)
 
-        from fine_tune import build, evaluate, run
-        from fine_tune.data import load_split
+        from fine_tune import build, evaluate, load, run
+        from fine_tune.data import fingerprint, load_split
 
         run.set_up_process()
         device = build.resolve_device(args.device_id)
-        loaded_runs = [
-            build.load_run(name, args.model, task, None, None, "last checkpoint") for name in args.experiment
-        ]
-        rows = load_split(task, args.dataset, loaded_runs[0].tokenizer, loaded_runs[0].config["max_seq_len"])
+        loaded_runs = [load.load_run(name, args.model, task, None, None, "last checkpoint") for name in args.experiment]
+        first, *others = loaded_runs
+        for name, other in zip(args.experiment[1:], others, strict=True):
+            if fingerprint(other.tokenizer) != fingerprint(first.tokenizer):
+                raise ValueError(f"--experiment {name} reads other tokens than {args.experiment[0]}")
+        rows = load_split(task, args.dataset, first.tokenizer, min(run.config["max_seq_len"] for run in loaded_runs))
         header = ["run", *task.metrics, "parameters", "size", "ms/sentence", "speed-up"]
         models = [loaded.model.to(device) for loaded in loaded_runs]
         times = evaluate.milliseconds_per_sentence(models, rows, args.sentences, device)

@@ -34,7 +34,7 @@ def best_scored(folder: Path, task: Task) -> int | None:
 
 def write_predictions(cfg: EvalConfig, step: int | None) -> None:
     """Predict `cfg.dataset` with a checkpoint (None: the best scored, else the last) and write both files."""
-    from fine_tune import build, evaluate
+    from fine_tune import build, evaluate, load
     from fine_tune.data import load_split
     from fine_tune.path import run_dir
 
@@ -44,8 +44,8 @@ def write_predictions(cfg: EvalConfig, step: int | None) -> None:
         raise ValueError(f"--dataset {cfg.dataset}: the test splits of {task.name} are {', '.join(files)}")
     if step is None:
         step = best_scored(run_dir(cfg.experiment, cfg.model, cfg.task), task)
-    loaded = build.load_run(cfg.experiment, cfg.model, task, step, cfg.ptrain_ver, "--ckpt")
-    build.set_amp(loaded.model.to(device), device, cfg.amp)
+    loaded = load.load_run(cfg.experiment, cfg.model, task, step, cfg.ptrain_ver, "--ckpt")
+    load.set_amp(loaded.model.to(device), device, cfg.amp)
     rows = load_split(task, cfg.dataset, loaded.tokenizer, loaded.config["max_seq_len"])
     logits = evaluate.predict(loaded.model, rows, cfg.batch_size, device)
     evaluate.save_submission(loaded.folder / files[cfg.dataset], rows, logits)

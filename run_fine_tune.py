@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         cfg, teacher, steps, epochs, optim = (from_args(group, args) for group in groups)
 
         # Heavy imports come after the flags are read: `--help` answers at once.
-        from fine_tune import build, run
+        from fine_tune import build, load, run
         from fine_tune.data import load_split, updates
         from fine_tune.log import TrainLog
         from fine_tune.optim import Updater
@@ -48,8 +48,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         teacher.num_class = build.class_count(task, teacher.num_class)
         device = build.resolve_device(cfg.device_id)
         model, tokenizer = build.build_teacher(cfg.model, teacher.ptrain_ver, task, teacher.dropout)
-        build.check_length(model, teacher.max_seq_len)
-        build.set_amp(model, device, cfg.amp)
+        load.check_length(model, teacher.max_seq_len)
+        load.set_amp(model, device, cfg.amp)
         rows = load_split(task, cfg.dataset, tokenizer, teacher.max_seq_len)
         batches = updates(
             rows, batch_size=cfg.batch_size, accum_step=cfg.accum_step, seed=cfg.seed,

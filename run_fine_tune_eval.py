@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         from torch.utils.tensorboard import SummaryWriter
         from tqdm import tqdm
 
-        from fine_tune import build, evaluate, run
+        from fine_tune import build, evaluate, load, run
         from fine_tune.checkpoint import list_checkpoints
         from fine_tune.data import load_split
         from fine_tune.path import log_dir, run_dir
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         task, device = TASKS[cfg.task], build.resolve_device(cfg.device_id)
         if not task.is_labelled(cfg.dataset):
             raise ValueError(f"--dataset {cfg.dataset}: GLUE keeps the labels of {task.name}'s test splits to itself")
-        first = build.load_run(cfg.experiment, cfg.model, task, None, cfg.ptrain_ver, "--ckpt")
+        first = load.load_run(cfg.experiment, cfg.model, task, None, cfg.ptrain_ver, "--ckpt")
         selected = [step for step in list_checkpoints(first.folder) if step >= args.ckpt]
         if not selected:
             raise ValueError(f"--ckpt {args.ckpt}: no checkpoint from this step on; the last one is {first.step}")
@@ -54,8 +54,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         scores = {}
         with SummaryWriter(str(log_dir(cfg.experiment, cfg.model, cfg.task))) as board:
             for step in tqdm(selected, unit="checkpoint", disable=len(selected) == 1):
-                model = build.load_run(cfg.experiment, cfg.model, task, step, cfg.ptrain_ver, "--ckpt").model.to(device)
-                build.set_amp(model, device, cfg.amp)
+                model = load.load_run(cfg.experiment, cfg.model, task, step, cfg.ptrain_ver, "--ckpt").model.to(device)
+                load.set_amp(model, device, cfg.amp)
                 logits = evaluate.predict(model, rows, cfg.batch_size, device)
                 scores[step] = evaluate.score(rows, logits)
                 evaluate.save_prediction(first.folder / f"prediction_{cfg.dataset}-{step}.tsv", rows, logits)

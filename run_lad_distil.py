@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None, parser: Parser | None = None) -> Non
         gate_optim, gate_steps = from_args(OptimConfig, args, "gate_"), from_args(StepConfig, args, "gate_")
 
         # Heavy imports come after the flags are read: `--help` answers at once.
-        from fine_tune import build, run
+        from fine_tune import build, load, run
         from fine_tune.data import load_split, updates
         from fine_tune.device import device_number
         from fine_tune.layer_map import describe_layer_map
@@ -61,17 +61,21 @@ def main(argv: Sequence[str] | None = None, parser: Parser | None = None) -> Non
         set_seed(cfg.seed)
         run.new_run_dir(cfg, ref)
         devices = build.resolve_devices(cfg.device_id, ref.tdevice_id, gate.gate_device_id)
-        teacher = build.load_teacher(ref, TASKS[cfg.task], devices.teacher, cfg.amp, sizes.ptrain_ver)
+        teacher = load.load_teacher(ref, TASKS[cfg.task], devices.teacher, cfg.amp, sizes.ptrain_ver)
         student, layer_map, origin = build.build_student(sizes, cfg.model, teacher)
-        build.set_amp(student, devices.student, cfg.amp)
+        load.set_amp(student, devices.student, cfg.amp)
         teacher_layers = teacher.model.num_layers
         gates = GateChain(student.width, sizes.max_seq_len, teacher_layers, layer_map, gate.reverse_gate)
         rows = load_split(TASKS[cfg.task], cfg.dataset, teacher.tokenizer, sizes.max_seq_len)
         pad_to = sizes.max_seq_len if cfg.pad_to_max else None
         batches = updates(rows, batch_size=cfg.batch_size, accum_step=cfg.accum_step, seed=cfg.seed, pad_to=pad_to)
         steps.total_step, steps.warmup_step = build.resolve_duration(steps, epochs, len(rows), cfg.batch_size)
+        if gate_steps.total_step is None and gate_steps.warmup_step is None:
+            gate_steps.warmup_step = steps.warmup_step
         gate_steps.total_step = gate_steps.total_step or steps.total_step
-        gate_steps.warmup_step = steps.warmup_step if gate_steps.warmup_step is None else gate_steps.warmup_step
+        gate_steps.total_step, gate_steps.warmup_step = build.resolve_duration(
+            gate_steps, EpochConfig(epoch=None, warmup_rate=epochs.warmup_rate), len(rows), cfg.batch_size
+        )
         ref.tckpt = teacher.step
         values = merged(cfg, ref, sizes, steps, epochs, optim, distill, gate)
         places = {name: str(device) for name, device in devices._asdict().items()}

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         cfg, ref, sizes, steps, epochs, optim = (from_args(group, args) for group in GROUPS)
 
         # Heavy imports come after the flags are read: `--help` answers at once.
-        from fine_tune import build, run
+        from fine_tune import build, load, run
         from fine_tune.data import load_split, updates
         from fine_tune.log import TrainLog
         from fine_tune.optim import Updater
@@ -44,9 +44,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         set_seed(cfg.seed)
         run.new_run_dir(cfg, ref)
         devices = build.resolve_devices(cfg.device_id, ref.tdevice_id)
-        teacher = build.load_teacher(ref, TASKS[cfg.task], devices.teacher, cfg.amp, sizes.ptrain_ver)
+        teacher = load.load_teacher(ref, TASKS[cfg.task], devices.teacher, cfg.amp, sizes.ptrain_ver)
         student, _, origin = build.build_student(sizes, cfg.model, teacher)
-        build.set_amp(student, devices.student, cfg.amp)
+        load.set_amp(student, devices.student, cfg.amp)
         rows = load_split(TASKS[cfg.task], cfg.dataset, teacher.tokenizer, sizes.max_seq_len)
         pad_to = sizes.max_seq_len if cfg.pad_to_max else None
         batches = updates(rows, batch_size=cfg.batch_size, accum_step=cfg.accum_step, seed=cfg.seed, pad_to=pad_to)

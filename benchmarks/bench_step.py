@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 import torch.nn.functional as F
 
-from fine_tune import build, run
+from fine_tune import build, load, run
 from fine_tune.config import OptimConfig
 from fine_tune.data import load_split, updates
 from fine_tune.layer_map import uniform_layer_map
@@ -68,7 +68,7 @@ class Ours(Contender):
         """Add the data path and the optimisers."""
         super().__init__(args)
         for model in (self.teacher, self.student):
-            build.set_amp(model, self.device, args.amp)
+            load.set_amp(model, self.device, args.amp)
         rows = load_split(self.task, "train", self.tokenizer, args.max_seq_len)
         self.updates = updates(rows, batch_size=args.batch_size, seed=42)
         self.student_updater = Updater([self.student], OptimConfig(lr=1e-4), 10**6, 1)

@@ -1,20 +1,18 @@
-"""The wiring that every script repeats: devices, duration, teacher, student."""
+"""The wiring that every training script repeats: devices, duration, a fresh teacher, a student."""
 
 import logging
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from fine_tune.checkpoint import fill, load_state, pick_checkpoint
-from fine_tune.config import EpochConfig, StepConfig, StudentConfig, TeacherRef, load_config
+from fine_tune.config import EpochConfig, StepConfig, StudentConfig
 from fine_tune.data import fingerprint, load_tokenizer
-from fine_tune.device import has_bfloat16, resolve_device
-from fine_tune.layer_map import first_layer_map, uniform_layer_map
-from fine_tune.model.classifier import Classifier, empty_encoder, pretrained_encoder, student_encoder
+from fine_tune.device import resolve_device
+from fine_tune.layer_map import layer_map
+from fine_tune.load import Loaded, check_tokenizer, has_own_tokenizer
+from fine_tune.model.classifier import Classifier, pretrained_encoder, student_encoder
 from fine_tune.model.init import init_student
-from fine_tune.path import run_dir
 from fine_tune.task import TASKS, Task
 
 logger = logging.getLogger(__name__)
@@ -26,16 +24,6 @@ class Devices(NamedTuple):
     teacher: torch.device
     student: torch.device
     gate: torch.device
-
-
-class Loaded(NamedTuple):
-    """A model read from a run folder, in eval mode, with what belongs to it."""
-
-    model: Classifier
-    tokenizer: PreTrainedTokenizerFast
-    config: dict[str, Any]
-    folder: Path
-    step: int
 
 
 def resolve_devices(student: int | None, teacher: int | None = None, gate: int | None = None) -> Devices:
@@ -86,79 +74,6 @@ def class_count(task: Task, given: int | None) -> int:
     return task.num_class
 
 
-def load_run(experiment: str, model: str, task: Task, step: int | None, ptrain_ver: str | None, flag: str) -> Loaded:
-    """Load a model from our own or a released run folder; the pre-trained weights are not needed.
-
-    Args:
-        experiment: Name of the run.
-        model: `bert` or `albert`.
-        task: Its task.
-        step: Checkpoint; None for the last.
-        ptrain_ver: Tokenizer to use in place of the run's own.
-        flag: Name of the flag that chose `step`, for messages.
-
-    Raises:
-        FileNotFoundError: No such run or checkpoint.
-        ValueError: The files do not fit together.
-    """
-    folder = run_dir(experiment, model, task.name)
-    values = load_config(folder, "--teacher_exp" if flag == "--tckpt" else "--experiment")
-    step = pick_checkpoint(folder, step, flag)
-    file = folder / f"model-{step}.pt"
-    state = load_state(file)
-    try:
-        network = Classifier(empty_encoder(folder, values, state, ptrain_ver), values["num_class"], values["dropout"])
-    except (KeyError, IndexError) as error:
-        raise ValueError(f"{file}: not the checkpoint of a {model} classifier (no {error})") from None
-    fill(network, state, file)
-    own = str(folder / "tokenizer") if has_own_tokenizer(folder) else None
-    name = ptrain_ver or own or values.get("ptrain_ver", "bert-base-uncased")
-    tokenizer = load_tokenizer(name)
-    check_tokenizer(network, tokenizer, name)
-    check_length(network, values["max_seq_len"])
-    return Loaded(network.eval(), tokenizer, values, folder, step)
-
-
-def check_tokenizer(model: Classifier, tokenizer: PreTrainedTokenizerFast, name: str) -> None:
-    """Refuse a tokenizer whose ids the model has no embeddings for.
-
-    Raises:
-        ValueError: The tokenizer is larger than the vocabulary.
-    """
-    vocabulary = model.encoder.config.vocab_size
-    if len(tokenizer) > vocabulary:
-        raise ValueError(f"the tokenizer {name!r} has {len(tokenizer)} tokens but the model knows {vocabulary}")
-
-
-def has_own_tokenizer(folder: Path) -> bool:
-    """Whether a run brings its tokenizer along, as all of ours do."""
-    return (folder / "tokenizer").is_dir()
-
-
-def load_teacher(ref: TeacherRef, task: Task, device: torch.device, amp: bool, ptrain_ver: str | None) -> Loaded:
-    """Load the frozen teacher onto its device; a released one may need `ptrain_ver` for its tokenizer."""
-    if has_own_tokenizer(run_dir(ref.teacher_exp, ref.tmodel, task.name)):
-        ptrain_ver = None
-    teacher = load_run(ref.teacher_exp, ref.tmodel, task, ref.tckpt, ptrain_ver, "--tckpt")
-    if teacher.config["task"] != task.name or teacher.config["num_class"] != task.num_class:
-        found = f"{teacher.config['task']} with {teacher.config['num_class']} classes"
-        raise ValueError(f"--teacher_exp {ref.teacher_exp}: its config.json is for {found}, not for {task.name}")
-    teacher.model.requires_grad_(False).to(device)
-    set_amp(teacher.model, device, amp)
-    return teacher
-
-
-def set_amp(model: Classifier, device: torch.device, amp: bool) -> None:
-    """Switch mixed precision on where it is asked for.
-
-    Raises:
-        ValueError: The device cannot.
-    """
-    if amp and not has_bfloat16(device):
-        raise ValueError(f"--amp: {device} has no bfloat16; leave the flag out")
-    model.amp = amp
-
-
 def build_teacher(
     architecture: str, ptrain_ver: str, task: Task, dropout: float
 ) -> tuple[Classifier, PreTrainedTokenizerFast]:
@@ -174,17 +89,6 @@ def build_teacher(
     tokenizer = load_tokenizer(ptrain_ver)
     check_tokenizer(model, tokenizer, ptrain_ver)
     return model, tokenizer
-
-
-def check_length(model: Classifier, max_seq_len: int) -> None:
-    """Refuse inputs longer than the model has positions.
-
-    Raises:
-        ValueError: They are.
-    """
-    positions = model.encoder.config.max_position_embeddings
-    if max_seq_len > positions:
-        raise ValueError(f"--max_seq_len {max_seq_len}: the encoder has {positions} positions")
 
 
 def build_student(
@@ -207,7 +111,14 @@ def build_student(
         raise ValueError(f"--max_seq_len {cfg.max_seq_len}: the teacher's is {teacher.config['max_seq_len']}")
     cfg.max_seq_len = teacher.config["max_seq_len"]
     cfg.num_hidden_layers = cfg.num_hidden_layers or max(1, config.num_hidden_layers // 2)
-    layer_map = uniform_layer_map(config.num_hidden_layers, cfg.num_hidden_layers)
+    followed = layer_map(config.num_hidden_layers, cfg.num_hidden_layers)
+    if followed[-1] + 1 < config.num_hidden_layers:
+        logger.warning(
+            "teacher layers above %d teach nobody: %d student layers do not divide %d",
+            followed[-1] + 1,
+            cfg.num_hidden_layers,
+            config.num_hidden_layers,
+        )
     cfg.d_model = cfg.d_model or config.hidden_size
     if cfg.d_model != config.hidden_size:
         raise ValueError(f"--d_model {cfg.d_model}: the teacher's hidden states are {config.hidden_size} wide")
@@ -227,9 +138,10 @@ def build_student(
     }
     student = Classifier(student_encoder(teacher.model.encoder, sizes, cfg.dropout), cfg.num_class, cfg.dropout)
     if cfg.student_init == "random":
-        if cfg.ptrain_ver or not cfg.init_embeddings or cfg.init_from == "pretrained":
-            raise ValueError("--student_init random copies nothing: leave --init_from and --no_init_embeddings out")
-        return student, layer_map, {"everything": "random"}
+        unused = cfg.ptrain_ver and has_own_tokenizer(teacher.folder)
+        if unused or not cfg.init_embeddings or cfg.init_from == "pretrained":
+            raise ValueError("--student_init random copies nothing: no --init_from, --no_init_embeddings, --ptrain_ver")
+        return student, followed, {"everything": "random"}
     source = teacher.model.encoder
     if cfg.init_from == "pretrained":
         name = cfg.ptrain_ver or teacher.config.get("ptrain_ver", "bert-base-uncased")
@@ -244,7 +156,6 @@ def build_student(
             f"a {kind} of {heads} heads cannot be copied into a bert of {cfg.num_attention_heads}; "
             "use --student_init random"
         )
-    choose = uniform_layer_map if cfg.student_init == "even" else first_layer_map
-    layers = choose(source.config.num_hidden_layers, cfg.num_hidden_layers)
+    layers = layer_map(source.config.num_hidden_layers, cfg.num_hidden_layers, cfg.student_init)
     origin = init_student(student.encoder, source, layers, cfg.init_embeddings)
-    return student, layer_map, {"source": cfg.init_from} | origin | {"classifier": "random"}
+    return student, followed, {"source": cfg.init_from} | origin | {"classifier": "random"}

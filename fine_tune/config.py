@@ -156,7 +156,7 @@ class EvalConfig(Checked):
     device_id: int | None = flag(
         "-1 for the CPU, else the GPU's number (default: a GPU if there is one)", None, DEVICE_ID
     )
-    ptrain_ver: str | None = flag("tokenizer to use, if the run names none or it has moved", None)
+    ptrain_ver: str | None = flag("tokenizer to use in place of the run's own", None, alias=("model_name_or_path",))
     amp: bool = flag("mixed precision: matrix products in bfloat16", False)
 
     def __post_init__(self) -> None:
@@ -177,8 +177,8 @@ GROUPS = (
     GateFlags,
     DistillConfig,
 )
-LEGACY_KEYS = {"num_gpu": "device_id", "amp": "amp", "d_emb": None}
-"""Keys of older released runs that stand for something else now, or (None) reached no model in the released code."""
+LEGACY_KEYS = {"num_gpu", "d_emb"}
+"""Keys of released runs that are not read: an older spelling of `device_id`, and a size that never reached a model."""
 
 
 def merged(*groups: Checked) -> dict[str, Any]:
@@ -213,7 +213,7 @@ def load_config(run_dir: Path, flag: str = "--experiment") -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ValueError(f"{file}: expected one JSON object, got {type(values).__name__}")
     known = {field.name for group in GROUPS for field in dataclasses.fields(group)}
-    unknown = sorted(set(values) - known - set(LEGACY_KEYS))
+    unknown = sorted(set(values) - known - LEGACY_KEYS)
     if unknown:
         raise ValueError(f"{file}: unknown keys: {', '.join(unknown)}")
     missing = sorted({"experiment", "model", "task", "num_class", "max_seq_len", "dropout"} - set(values))

@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,13 +143,17 @@ def load_split(task: Task, name: str, tokenizer: PreTrainedTokenizerFast, max_se
     if not folder.is_dir():
         arrays = tokenize(task, name, tokenizer, max_seq_len)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        building = folder.with_name(f".{folder.name}-{os.getpid()}")
+        shutil.rmtree(building, ignore_errors=True)
+        building.mkdir()
         for key, array in arrays.items():
             np.save(building / f"{key}.npy", array)
         try:
             os.rename(building, folder)
-        except OSError:  # Another process finished first; its arrays are the same.
+        except OSError:
             shutil.rmtree(building)
+            if not folder.is_dir():  # else another process finished first; its arrays are the same
+                raise
     arrays = {file.stem: np.load(file, mmap_mode="r") for file in folder.glob("*.npy")}
     return Split(task=task, name=name, pad_id=tokenizer.pad_token_id, label=arrays.pop("label", None), **arrays)
 

@@ -48,9 +48,9 @@ def keep_freed_memory() -> None:
 
 
 def to_device(value: Any, device: torch.device) -> Any:
-    """Move the tensors inside tuples, lists and dictionaries; a copy to a GPU does not wait."""
+    """Move the tensors inside tuples, lists and dictionaries; a copy to a GPU does not wait, one to the CPU must."""
     if isinstance(value, torch.Tensor):
-        return value.to(device, non_blocking=True)
+        return value.to(device, non_blocking=device.type == "cuda")
     if isinstance(value, Mapping):
         return {key: to_device(item, device) for key, item in value.items()}
     if isinstance(value, Sequence):

@@ -19,12 +19,16 @@ def uniform_layer_map(teacher_layers: int, student_layers: int) -> list[int]:
     return [stride * (layer + 1) - 1 for layer in range(student_layers)]
 
 
-def first_layer_map(teacher_layers: int, student_layers: int) -> list[int]:
-    """Map student layer l to teacher layer l: [0, 1, ..]."""
-    uniform_layer_map(teacher_layers, student_layers)
-    return list(range(student_layers))
+def layer_map(teacher_layers: int, student_layers: int, strategy: str = "even") -> list[int]:
+    """Choose a teacher layer for each student layer: `even`, see `uniform_layer_map`, or `first`, [0, 1, ..].
+
+    Raises:
+        ValueError: The student has more layers than the teacher.
+    """
+    even = uniform_layer_map(teacher_layers, student_layers)
+    return even if strategy == "even" else list(range(student_layers))
 
 
-def describe_layer_map(layer_map: list[int]) -> str:
+def describe_layer_map(mapping: list[int]) -> str:
     """Write a map the way users count: `1<-2  2<-4  3<-6` (student<-teacher)."""
-    return "  ".join(f"{student}<-{teacher + 1}" for student, teacher in enumerate(layer_map, start=1))
+    return "  ".join(f"{student}<-{teacher + 1}" for student, teacher in enumerate(mapping, start=1))

@@ -18,7 +18,8 @@ def parameter_groups(modules: Iterable[nn.Module], weight_decay: float) -> list[
     keep: list[nn.Parameter] = []
     for module in modules:
         for name, parameter in module.named_parameters():
-            (keep if name.endswith("bias") or "layernorm" in name.lower() else decay).append(parameter)
+            is_norm = "layernorm" in name.lower().replace("_", "")  # BERT: LayerNorm, ALBERT: layer_norm
+            (keep if is_norm or name.endswith("bias") else decay).append(parameter)
     return [{"params": decay, "weight_decay": weight_decay}, {"params": keep, "weight_decay": 0.0}]
 
 

@@ -37,7 +37,8 @@ def new_run_dir(cfg: RunConfig, teacher: TeacherRef | None = None) -> Path:
         FileExistsError: There is a run of this name, and `--overwrite` is not given.
     """
     folder = run_dir(cfg.experiment, cfg.model, cfg.task)
-    if teacher and folder == run_dir(teacher.teacher_exp, teacher.tmodel, cfg.task):
+    origin = run_dir(teacher.teacher_exp, teacher.tmodel, cfg.task) if teacher else None
+    if origin and (folder == origin or (folder.exists() and origin.exists() and folder.samefile(origin))):
         raise ValueError(f"--experiment {cfg.experiment} is the teacher's own run; choose another name")
     if folder.exists() and any(folder.iterdir()):
         if not cfg.overwrite:
@@ -57,9 +58,9 @@ def start_run(
 ) -> Path:
     """Create the folder of a run with what later readers need: configuration, architecture, tokenizer, provenance."""
     folder = new_run_dir(cfg)
-    if folder.exists():
-        shutil.rmtree(folder)
-        shutil.rmtree(log_dir(cfg.experiment, cfg.model, cfg.task), ignore_errors=True)
+    for old in (folder, log_dir(cfg.experiment, cfg.model, cfg.task)):
+        if old.exists():  # moved aside first: an interrupted removal leaves nothing that looks like a run
+            shutil.rmtree(old.rename(old.with_name(f".{old.name}.removed-{os.getpid()}")))
     folder.mkdir(parents=True)
     save_config(folder / "config.json", values)
     model.encoder.config.to_json_file(folder / "encoder.json")

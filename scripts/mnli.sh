@@ -2,25 +2,25 @@
 # Distils the MNLI teacher into a student of half its layers by LAD, evaluates it, predicts the test split.
 # Settings: as published; the development documents and the released scripts agree.
 # Published in updates: 49088 with 4908 of warm-up (4 epochs of 12272).
-# Hardware, time and expected scores: see RESULTS.md. The last update is a checkpoint, too.
+# The last update is a checkpoint, too.
 . "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 
 "$PYTHON" run_lad_distil_epoch.py --teacher_exp "$TEACHER" --experiment "$EXPERIMENT" --task mnli \
   --epoch 4 --warmup_rate 0.1 --lr 1e-4 --gate_lr 5e-7 \
   --softmax_temp 10 --soft_weight 0.5 --hard_weight 0.5 --hidden_mse_weight 500 \
-  --device_id "$DEVICE_ID" $EXTRA_ARGS
+  ${DEVICE_ID:+--device_id "$DEVICE_ID"} $EXTRA_ARGS "$@"
 
 "$PYTHON" run_fine_tune_eval.py --experiment "$EXPERIMENT" --model bert --task mnli --dataset dev_matched \
-  --device_id "$DEVICE_ID"
+  ${DEVICE_ID:+--device_id "$DEVICE_ID"}
 
 "$PYTHON" run_fine_tune_eval.py --experiment "$EXPERIMENT" --model bert --task mnli --dataset dev_mismatched \
-  --device_id "$DEVICE_ID"
+  ${DEVICE_ID:+--device_id "$DEVICE_ID"}
 
 if have MNLI/test_matched.tsv; then
   "$PYTHON" generate_test_prediction.py --experiment "$EXPERIMENT" --model bert --task mnli --dataset test_matched \
-    --device_id "$DEVICE_ID"
+    ${DEVICE_ID:+--device_id "$DEVICE_ID"}
 fi
 if have MNLI/test_mismatched.tsv; then
   "$PYTHON" generate_test_prediction.py --experiment "$EXPERIMENT" --model bert --task mnli --dataset test_mismatched \
-    --device_id "$DEVICE_ID"
+    ${DEVICE_ID:+--device_id "$DEVICE_ID"}
 fi

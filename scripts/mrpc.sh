@@ -4,18 +4,18 @@
 # The released scripts differ in --warmup_rate 0.1 --soft_weight 0.5 --hard_weight 0.5. Not taken: they belong to the
 # other teacher (see tune_mrpc_teacher.sh). Both used 7e-4 for a student whose embeddings start at random
 # (--no_init_embeddings); the documents' seed 26 is not taken, as a seed is no setting.
-# Hardware, time and expected scores: see RESULTS.md. The last update is a checkpoint, too.
+# The last update is a checkpoint, too.
 . "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 
 "$PYTHON" run_lad_distil_epoch.py --teacher_exp "$TEACHER" --experiment "$EXPERIMENT" --task mrpc \
   --epoch 20 --warmup_rate 0.3 --lr 7e-4 --gate_lr 5e-6 --ckpt_step 100 \
   --softmax_temp 10 --soft_weight 0.7 --hard_weight 0.3 --hidden_mse_weight 500 \
-  --device_id "$DEVICE_ID" $EXTRA_ARGS
+  ${DEVICE_ID:+--device_id "$DEVICE_ID"} $EXTRA_ARGS "$@"
 
 "$PYTHON" run_fine_tune_eval.py --experiment "$EXPERIMENT" --model bert --task mrpc --dataset dev \
-  --device_id "$DEVICE_ID"
+  ${DEVICE_ID:+--device_id "$DEVICE_ID"}
 
 if have MRPC/test.tsv; then
   "$PYTHON" generate_test_prediction.py --experiment "$EXPERIMENT" --model bert --task mrpc --dataset test \
-    --device_id "$DEVICE_ID"
+    ${DEVICE_ID:+--device_id "$DEVICE_ID"}
 fi

@@ -5,18 +5,18 @@
 # --warmup_rate 0.1 --soft_weight 0.5 --hard_weight 0.5 --hidden_mse_weight 1000. Not taken: they belong to the
 # other teacher (see tune_rte_teacher.sh), and 7e-4 was chosen for a student whose embeddings start at random
 # (--no_init_embeddings).
-# Hardware, time and expected scores: see RESULTS.md. The last update is a checkpoint, too.
+# The last update is a checkpoint, too.
 . "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 
 "$PYTHON" run_lad_distil_epoch.py --teacher_exp "$TEACHER" --experiment "$EXPERIMENT" --task rte \
   --epoch 15 --warmup_rate 0.3 --lr 3e-4 --gate_lr 3e-5 --ckpt_step 100 \
   --softmax_temp 10 --soft_weight 0.7 --hard_weight 0.3 --hidden_mse_weight 500 \
-  --device_id "$DEVICE_ID" $EXTRA_ARGS
+  ${DEVICE_ID:+--device_id "$DEVICE_ID"} $EXTRA_ARGS "$@"
 
 "$PYTHON" run_fine_tune_eval.py --experiment "$EXPERIMENT" --model bert --task rte --dataset dev \
-  --device_id "$DEVICE_ID"
+  ${DEVICE_ID:+--device_id "$DEVICE_ID"}
 
 if have RTE/test.tsv; then
   "$PYTHON" generate_test_prediction.py --experiment "$EXPERIMENT" --model bert --task rte --dataset test \
-    --device_id "$DEVICE_ID"
+    ${DEVICE_ID:+--device_id "$DEVICE_ID"}
 fi

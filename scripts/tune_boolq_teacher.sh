@@ -3,12 +3,12 @@
 # Settings: the development documents, BERT-base: 5892 updates of 16 with 590 of warm-up (10 epochs of 589, warm-up
 # rate 0.1). The released scripts have no BoolQ. A checkpoint per epoch here, not every 100 updates. Their best teacher:
 #   ENCODER=bert-large-uncased EXTRA_ARGS="--batch_size 32 --accum_step 16 --max_seq_len 256 --amp"
-# Hardware, time and expected scores: see RESULTS.md. The last update is a checkpoint, too.
+# The last update is a checkpoint, too.
 . "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 
 "$PYTHON" run_fine_tune.py --experiment "$TEACHER" --model bert --ptrain_ver "$ENCODER" --task boolq \
   --lr 1e-5 --epoch 10 --warmup_rate 0.1 --batch_size 16 --max_seq_len 200 --ckpt_step 590 \
-  --device_id "$DEVICE_ID" $EXTRA_ARGS
+  ${DEVICE_ID:+--device_id "$DEVICE_ID"} $EXTRA_ARGS "$@"
 
 "$PYTHON" run_fine_tune_eval.py --experiment "$TEACHER" --model bert --task boolq --dataset val \
-  --device_id "$DEVICE_ID"
+  ${DEVICE_ID:+--device_id "$DEVICE_ID"}

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Fine-tunes the CoLA teacher and evaluates its checkpoints.
 # Settings: ours, not tuned; none were published. Those of MRPC, the published task next in size.
-# Hardware, time and expected scores: see RESULTS.md. The last update is a checkpoint, too.
+# The last update is a checkpoint, too.
 . "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 
 "$PYTHON" run_fine_tune.py --experiment "$TEACHER" --model bert --ptrain_ver "$ENCODER" --task cola \
   --lr 2e-5 --epoch 5 --warmup_rate 0.3 --ckpt_step 268 \
-  --device_id "$DEVICE_ID" $EXTRA_ARGS
+  ${DEVICE_ID:+--device_id "$DEVICE_ID"} $EXTRA_ARGS "$@"
 
 "$PYTHON" run_fine_tune_eval.py --experiment "$TEACHER" --model bert --task cola --dataset dev \
-  --device_id "$DEVICE_ID"
+  ${DEVICE_ID:+--device_id "$DEVICE_ID"}

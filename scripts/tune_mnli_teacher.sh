@@ -2,15 +2,15 @@
 # Fine-tunes the MNLI teacher and evaluates its checkpoints.
 # Settings: as published; the development documents and the released scripts agree.
 # Published in updates: 36816 with 10000 of warm-up (3 epochs of 12272, warm-up rate 0.2716).
-# Hardware, time and expected scores: see RESULTS.md. The last update is a checkpoint, too.
+# The last update is a checkpoint, too.
 . "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 
 "$PYTHON" run_fine_tune.py --experiment "$TEACHER" --model bert --ptrain_ver "$ENCODER" --task mnli \
   --lr 3e-5 --epoch 3 --warmup_rate 0.2716 --ckpt_step 3000 \
-  --device_id "$DEVICE_ID" $EXTRA_ARGS
+  ${DEVICE_ID:+--device_id "$DEVICE_ID"} $EXTRA_ARGS "$@"
 
 "$PYTHON" run_fine_tune_eval.py --experiment "$TEACHER" --model bert --task mnli --dataset dev_matched \
-  --device_id "$DEVICE_ID"
+  ${DEVICE_ID:+--device_id "$DEVICE_ID"}
 
 "$PYTHON" run_fine_tune_eval.py --experiment "$TEACHER" --model bert --task mnli --dataset dev_mismatched \
-  --device_id "$DEVICE_ID"
+  ${DEVICE_ID:+--device_id "$DEVICE_ID"}

@@ -2,12 +2,12 @@
 # Fine-tunes the QNLI teacher and evaluates its checkpoints.
 # Settings: as published; the development documents and the released scripts agree.
 # Published in updates: 9822 with 3274 of warm-up (3 epochs of 3274, the first of them warm-up).
-# Hardware, time and expected scores: see RESULTS.md. The last update is a checkpoint, too.
+# The last update is a checkpoint, too.
 . "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 
 "$PYTHON" run_fine_tune.py --experiment "$TEACHER" --model bert --ptrain_ver "$ENCODER" --task qnli \
   --lr 3e-5 --epoch 3 --warmup_rate 0.3333 --accum_step 2 --ckpt_step 1000 \
-  --device_id "$DEVICE_ID" $EXTRA_ARGS
+  ${DEVICE_ID:+--device_id "$DEVICE_ID"} $EXTRA_ARGS "$@"
 
 "$PYTHON" run_fine_tune_eval.py --experiment "$TEACHER" --model bert --task qnli --dataset dev \
-  --device_id "$DEVICE_ID"
+  ${DEVICE_ID:+--device_id "$DEVICE_ID"}

@@ -2,12 +2,12 @@
 # Fine-tunes the QQP teacher and evaluates its checkpoints.
 # Settings: as published; the development documents and the released scripts agree.
 # Published in updates: 34110 with 10233 of warm-up (3 epochs of 11370, warm-up rate 0.3).
-# Hardware, time and expected scores: see RESULTS.md. The last update is a checkpoint, too.
+# The last update is a checkpoint, too.
 . "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 
 "$PYTHON" run_fine_tune.py --experiment "$TEACHER" --model bert --ptrain_ver "$ENCODER" --task qqp \
   --lr 2e-5 --epoch 3 --warmup_rate 0.3 --ckpt_step 11370 \
-  --device_id "$DEVICE_ID" $EXTRA_ARGS
+  ${DEVICE_ID:+--device_id "$DEVICE_ID"} $EXTRA_ARGS "$@"
 
 "$PYTHON" run_fine_tune_eval.py --experiment "$TEACHER" --model bert --task qqp --dataset dev \
-  --device_id "$DEVICE_ID"
+  ${DEVICE_ID:+--device_id "$DEVICE_ID"}

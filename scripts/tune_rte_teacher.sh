@@ -4,12 +4,12 @@
 # The released scripts train 385 updates with 115 of warm-up at 7e-5 and then distil checkpoint 231. Not taken: the
 # rate is above BERT's usual 2e-5 to 5e-5, and a schedule that is left at 60 % is harder to compare. To get it:
 #   EXTRA_ARGS="--lr 7e-5 --epoch 5"
-# Hardware, time and expected scores: see RESULTS.md. The last update is a checkpoint, too.
+# The last update is a checkpoint, too.
 . "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 
 "$PYTHON" run_fine_tune.py --experiment "$TEACHER" --model bert --ptrain_ver "$ENCODER" --task rte \
   --lr 2e-5 --epoch 3 --warmup_rate 0.3 --ckpt_step 77 \
-  --device_id "$DEVICE_ID" $EXTRA_ARGS
+  ${DEVICE_ID:+--device_id "$DEVICE_ID"} $EXTRA_ARGS "$@"
 
 "$PYTHON" run_fine_tune_eval.py --experiment "$TEACHER" --model bert --task rte --dataset dev \
-  --device_id "$DEVICE_ID"
+  ${DEVICE_ID:+--device_id "$DEVICE_ID"}

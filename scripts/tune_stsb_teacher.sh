@@ -2,12 +2,12 @@
 # Fine-tunes the STS-B teacher and evaluates its checkpoints.
 # Settings: ours, not tuned; none were published. Those of MRPC, the published task next in size and in kind.
 # The task is regression: one output, squared error.
-# Hardware, time and expected scores: see RESULTS.md. The last update is a checkpoint, too.
+# The last update is a checkpoint, too.
 . "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 
 "$PYTHON" run_fine_tune.py --experiment "$TEACHER" --model bert --ptrain_ver "$ENCODER" --task stsb \
   --lr 2e-5 --epoch 5 --warmup_rate 0.3 --ckpt_step 180 \
-  --device_id "$DEVICE_ID" $EXTRA_ARGS
+  ${DEVICE_ID:+--device_id "$DEVICE_ID"} $EXTRA_ARGS "$@"
 
 "$PYTHON" run_fine_tune_eval.py --experiment "$TEACHER" --model bert --task stsb --dataset dev \
-  --device_id "$DEVICE_ID"
+  ${DEVICE_ID:+--device_id "$DEVICE_ID"}

@@ -1,5 +1,7 @@
 """Tests of teacher and student models: the library's own forward pass, dropout everywhere, shapes read off a file."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -94,3 +96,34 @@ def test_sizes_that_cannot_be_copied_are_refused_by_name(encoder):
     student = student_encoder(source, {"num_hidden_layers": 2, "intermediate_size": 8}, 0.1)
     with pytest.raises(ValueError, match="cannot copy layer 1: intermediate.dense.weight is .32, 16. .* but .8, 16."):
         init_student(student, source, [1, 3], True)
+
+
+def without(encoder: str, folder, *words: str) -> str:
+    """Copy an encoder, leaving out the weights whose names hold one of `words`."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(encoder, folder)
+    weights = load_file(folder / "model.safetensors")
+    kept = {name: tensor for name, tensor in weights.items() if not any(word in name for word in words)}
+    assert len(kept) < len(weights)
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    return str(folder)
+
+
+def test_an_encoder_without_a_pooler_starts_it_at_random_and_says_so(encoder, tmp_path, caplog):
+    pretrained_encoder(without(encoder, tmp_path / "e", "pooler"))
+    assert "no pooler" in caplog.text
+
+
+def test_an_encoder_that_lacks_other_weights_is_refused(encoder, tmp_path):
+    with pytest.raises(ValueError, match="missing.*layer.1"):
+        pretrained_encoder(without(encoder, tmp_path / "e", "layer.1.output"))
+
+
+def test_a_damaged_encoder_is_refused(encoder, tmp_path):
+    folder = tmp_path / "e"
+    shutil.copytree(encoder, folder)
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="--ptrain_ver"):
+        pretrained_encoder(str(folder))

@@ -200,7 +200,7 @@ def words(values: dict, prefix: str = "") -> list[str]:
 @pytest.fixture
 def albert_teacher(data, run, albert, monkeypatch):
     """An ALBERT teacher `teacher` with the checkpoints 2 and 4; bfloat16 is taken for available."""
-    monkeypatch.setattr("fine_tune.build.has_bfloat16", lambda device: True)
+    monkeypatch.setattr("fine_tune.load.has_bfloat16", lambda device: True)
     base = ("--experiment", "teacher", "--task", "sst2", "--model", "albert", "--ptrain_ver", albert, "--device_id", -1)
     run("run_fine_tune", *base, "--max_seq_len", 24, "--total_step", 4, "--batch_size", 4, "--ckpt_step", 2)
 

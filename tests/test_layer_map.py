@@ -2,7 +2,7 @@
 
 import pytest
 
-from fine_tune.layer_map import describe_layer_map, first_layer_map, uniform_layer_map
+from fine_tune.layer_map import describe_layer_map, layer_map, uniform_layer_map
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ def test_student_layer_l_follows_teacher_layer_l_times_k(teacher, student, users
     assert [layer + 1 for layer in uniform_layer_map(teacher, student)] == users
 
 
-@pytest.mark.parametrize("make", [uniform_layer_map, first_layer_map])
+@pytest.mark.parametrize("make", [uniform_layer_map, layer_map])
 @pytest.mark.parametrize("student", [0, -1, 5])
 def test_a_student_deeper_than_its_teacher_is_refused(make, student):
     with pytest.raises(ValueError, match=rf"--num_hidden_layers must be in 1\.\.4 .* got {student}"):
@@ -24,7 +24,7 @@ def test_a_student_deeper_than_its_teacher_is_refused(make, student):
 
 
 def test_first_map_takes_the_lowest_layers():
-    assert first_layer_map(12, 3) == [0, 1, 2]
+    assert layer_map(12, 3, "first") == [0, 1, 2]
 
 
 def test_a_map_is_written_the_way_users_count():

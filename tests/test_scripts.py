@@ -434,7 +434,7 @@ def test_losses_that_are_not_finite_stop_the_run(data, run, teacher, monkeypatch
 
 
 def test_mixed_precision_stays_close_to_float32(data, run, teacher, monkeypatch):
-    monkeypatch.setattr("fine_tune.build.has_bfloat16", lambda device: True)  # emulated where there is none
+    monkeypatch.setattr("fine_tune.load.has_bfloat16", lambda device: True)  # emulated where there is none
     run("run_lad_distil", "--experiment", "full", *EXACT)
     run("run_lad_distil", "--experiment", "mixed", *EXACT, "--amp")
     assert losses(data, "mixed") != losses(data, "full")
@@ -468,3 +468,15 @@ def test_golden_losses(script, data, run, teacher, encoder):
     run(script, "--experiment", "g", *golden(encoder)[script])
     for name, values in GOLDEN[script].items():
         assert losses(data, "g", name) == pytest.approx(values, rel=1e-4, abs=2e-6), name
+
+
+def test_layers_that_teach_nobody_are_named(run, data, teacher, caplog):
+    run("run_lad_distil", "--experiment", "s", "--teacher_exp", "teacher", *QUICK, "--num_hidden_layers", 3)
+    assert "teacher layers above 3 teach nobody" in caplog.text
+
+
+def test_a_gate_schedule_of_its_own_warms_up_in_proportion(run, data, teacher):
+    flags = ("--warmup_step", 3, "--warmup_rate", 0.5, "--gate_total_step", 2)
+    run("run_lad_distil", "--experiment", "s", "--teacher_exp", "teacher", *QUICK, *flags)
+    saved = data.config("s", name="gate_config.json")
+    assert (saved["total_step"], saved["warmup_step"]) == (2, 1)

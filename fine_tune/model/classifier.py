@@ -8,15 +8,19 @@ Departures:
 2. A student's shape is read off its checkpoint where its `config.json` does not say.
 """
 
+import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, BertConfig, BertModel, PreTrainedConfig, PreTrainedModel
 
 from fine_tune.config import KNOWN_ENCODERS
 from fine_tune.flag import first_line
+
+logger = logging.getLogger(__name__)
 
 
 class Output(NamedTuple):
@@ -79,7 +83,7 @@ def pretrained_encoder(name: str, dropout: float | None = None) -> PreTrainedMod
     """Load a pre-trained encoder from a hub name or a local folder, in float32.
 
     Raises:
-        ValueError: There is no such encoder within reach.
+        ValueError: There is no such encoder within reach, or its weights are damaged or incomplete.
     """
     folder = Path(name).expanduser()
     source = str(folder) if folder.is_dir() else name
@@ -87,9 +91,17 @@ def pretrained_encoder(name: str, dropout: float | None = None) -> PreTrainedMod
         config = AutoConfig.from_pretrained(source)
         if dropout is not None:
             with_dropout(config, dropout)
-        return AutoModel.from_pretrained(source, config=config, dtype=torch.float32)
+        encoder, info = AutoModel.from_pretrained(source, config=config, dtype=torch.float32, output_loading_info=True)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"--ptrain_ver {name!r}: no such folder, nor on the model hub: {first_line(error)}") from None
+    except (RuntimeError, SafetensorError) as error:
+        raise ValueError(f"--ptrain_ver {name!r}: weights damaged or of another model: {first_line(error)}") from None
+    missing = sorted(info["missing_keys"])
+    if any("pooler" not in key for key in missing):
+        raise ValueError(f"--ptrain_ver {name!r}: {len(missing)} weights are missing, {missing[0]} among them")
+    if missing:
+        logger.warning("%s has no pooler (%s): it starts at random", name, ", ".join(missing))
+    return encoder
 
 
 def empty_encoder(
@@ -112,8 +124,9 @@ def empty_encoder(
         config = bert_config_of(state, values.get("num_attention_heads"))
     else:
         name = ptrain_ver or values["ptrain_ver"]
+        folder = Path(name).expanduser()
         try:
-            config = AutoConfig.from_pretrained(name)
+            config = AutoConfig.from_pretrained(str(folder) if folder.is_dir() else name)
         except (OSError, ValueError, KeyError) as error:
             raise ValueError(f"no encoder {name!r}; name its folder with --ptrain_ver: {first_line(error)}") from None
     return AutoModel.from_config(with_dropout(config, values["dropout"]), dtype=torch.float32)

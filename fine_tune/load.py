@@ -1,0 +1,121 @@
+"""Read a model back from a run folder, our own or a released one, with all that belongs to it."""
+
+import logging
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from fine_tune.checkpoint import fill, load_state, pick_checkpoint
+from fine_tune.config import TeacherRef, load_config
+from fine_tune.data import load_tokenizer
+from fine_tune.device import has_bfloat16
+from fine_tune.model.classifier import Classifier, empty_encoder
+from fine_tune.path import run_dir
+from fine_tune.task import Task
+
+logger = logging.getLogger(__name__)
+
+
+class Loaded(NamedTuple):
+    """A model read from a run folder, in eval mode, with what belongs to it."""
+
+    model: Classifier
+    tokenizer: PreTrainedTokenizerFast
+    config: dict[str, Any]
+    folder: Path
+    step: int
+
+
+def load_run(experiment: str, model: str, task: Task, step: int | None, ptrain_ver: str | None, flag: str) -> Loaded:
+    """Load a model from our own or a released run folder; the pre-trained weights are not needed.
+
+    Args:
+        experiment: Name of the run.
+        model: `bert` or `albert`.
+        task: Its task.
+        step: Checkpoint; None for the last.
+        ptrain_ver: Tokenizer to use in place of the run's own.
+        flag: Name of the flag that chose `step`, for messages.
+
+    Raises:
+        FileNotFoundError: No such run or checkpoint.
+        ValueError: The files do not fit together.
+    """
+    folder = run_dir(experiment, model, task.name)
+    values = load_config(folder, "--teacher_exp" if flag == "--tckpt" else "--experiment")
+    step = pick_checkpoint(folder, step, flag)
+    file = folder / f"model-{step}.pt"
+    state = load_state(file)
+    try:
+        network = Classifier(empty_encoder(folder, values, state, ptrain_ver), values["num_class"], values["dropout"])
+    except (KeyError, IndexError) as error:
+        raise ValueError(f"{file}: not the checkpoint of a {model} classifier (no {error})") from None
+    fill(network, state, file)
+    own = str(folder / "tokenizer") if has_own_tokenizer(folder) else None
+    name = ptrain_ver or own or values.get("ptrain_ver")
+    if name is None:
+        name = "bert-base-uncased"
+        logger.warning(
+            "%s names no tokenizer: bert-base-uncased, as in the released code; --ptrain_ver names another", folder
+        )
+    tokenizer = load_tokenizer(name)
+    check_tokenizer(network, tokenizer, name)
+    check_length(network, values["max_seq_len"])
+    return Loaded(network.eval(), tokenizer, values, folder, step)
+
+
+def check_tokenizer(model: Classifier, tokenizer: PreTrainedTokenizerFast, name: str) -> None:
+    """Refuse a tokenizer whose ids the model has no embeddings for.
+
+    Raises:
+        ValueError: The tokenizer is larger than the vocabulary.
+    """
+    vocabulary = model.encoder.config.vocab_size
+    if len(tokenizer) > vocabulary:
+        raise ValueError(f"the tokenizer {name!r} has {len(tokenizer)} tokens but the model knows {vocabulary}")
+    if len(tokenizer) < vocabulary:
+        logger.warning(
+            "the tokenizer %s has %d tokens, the model %d: is it this model's?", name, len(tokenizer), vocabulary
+        )
+
+
+def has_own_tokenizer(folder: Path) -> bool:
+    """Whether a run brings its tokenizer along, as all of ours do."""
+    return (folder / "tokenizer").is_dir()
+
+
+def load_teacher(ref: TeacherRef, task: Task, device: torch.device, amp: bool, ptrain_ver: str | None) -> Loaded:
+    """Load the frozen teacher onto its device; a released one may need `ptrain_ver` for its tokenizer."""
+    if has_own_tokenizer(run_dir(ref.teacher_exp, ref.tmodel, task.name)):
+        ptrain_ver = None
+    teacher = load_run(ref.teacher_exp, ref.tmodel, task, ref.tckpt, ptrain_ver, "--tckpt")
+    if teacher.config["task"] != task.name or teacher.config["num_class"] != task.num_class:
+        found = f"{teacher.config['task']} with {teacher.config['num_class']} classes"
+        raise ValueError(f"--teacher_exp {ref.teacher_exp}: its config.json is for {found}, not for {task.name}")
+    teacher.model.requires_grad_(False).to(device)
+    set_amp(teacher.model, device, amp)
+    return teacher
+
+
+def set_amp(model: Classifier, device: torch.device, amp: bool) -> None:
+    """Switch mixed precision on where it is asked for.
+
+    Raises:
+        ValueError: The device cannot.
+    """
+    if amp and not has_bfloat16(device):
+        raise ValueError(f"--amp: {device} has no bfloat16; leave the flag out")
+    model.amp = amp
+
+
+def check_length(model: Classifier, max_seq_len: int) -> None:
+    """Refuse inputs longer than the model has positions.
+
+    Raises:
+        ValueError: They are.
+    """
+    positions = model.encoder.config.max_position_embeddings
+    if max_seq_len > positions:
+        raise ValueError(f"--max_seq_len {max_seq_len}: the encoder has {positions} positions")
