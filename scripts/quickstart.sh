@@ -25,11 +25,11 @@ python generate_sample_corpus.py
 finished teacher || python run_fine_tune.py "${common[@]}" --experiment teacher --ptrain_ver "$ENCODER" \
   --epoch 5 --lr 1e-4
 
-# 3. A student with half the layers, by LAD; and the same student without a teacher.
-finished LAD || python run_lad_distil.py "${common[@]}" --experiment LAD --teacher_exp teacher \
-  --epoch 5 --lr 3e-4 --softmax_temp 4 --soft_weight 0.5 --hard_weight 0.5 --hidden_mse_weight 10
-finished no_teacher || python run_student_fine_tune.py "${common[@]}" --experiment no_teacher --teacher_exp teacher \
-  --init_from pretrained --epoch 5 --lr 1e-4
+# 3. A student with half the layers, by LAD; and the same student, with the same start, rate and length, without a teacher.
+student=("${common[@]}" --teacher_exp teacher --init_from pretrained --epoch 3 --lr 3e-4)
+finished LAD || python run_lad_distil.py "${student[@]}" --experiment LAD \
+  --softmax_temp 4 --soft_weight 0.5 --hard_weight 0.5 --hidden_mse_weight 10
+finished no_teacher || python run_student_fine_tune.py "${student[@]}" --experiment no_teacher
 
 # 4. One table, two pictures.
 python compare_runs.py --task sample --experiment teacher LAD no_teacher --dataset dev
