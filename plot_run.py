@@ -24,14 +24,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = build_parser()
     args = parser.parse_args(argv)
     with usage_errors(parser):
-        from fine_tune.plot import plot_gates, plot_losses, read_metrics
+        from fine_tune.plot import gate_names, plot_gates, plot_losses, read_metrics
 
         home = args.run[0]
         metrics = {run.resolve().name: read_metrics(run) for run in args.run}
         plot_losses(metrics, home / "losses.png")
         print(home / "losses.png")
         name, first = next(iter(metrics.items()))
-        if any(key.startswith("gate_") and key != "gate_lr" for key in first):
+        if gate_names(first):
             plot_gates(first, name, home / "gates.png")
             print(home / "gates.png")
 

@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         from fine_tune import build, evaluate, load, run
         from fine_tune.checkpoint import list_checkpoints
         from fine_tune.data import load_split
-        from fine_tune.path import log_dir, run_dir
+        from fine_tune.path import log_dir
         from fine_tune.task import TASKS
 
         run.set_up_process()
@@ -52,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         rows = load_split(task, cfg.dataset, first.tokenizer, first.config["max_seq_len"])
 
         scores = {}
+        summary = first.folder / f"eval_{cfg.dataset}.json"
         with SummaryWriter(str(log_dir(cfg.experiment, cfg.model, cfg.task))) as board:
             for step in tqdm(selected, unit="checkpoint", disable=len(selected) == 1):
                 model = load.load_run(cfg.experiment, cfg.model, task, step, cfg.ptrain_ver, "--ckpt").model.to(device)
@@ -61,10 +62,10 @@ def main(argv: Sequence[str] | None = None) -> None:
                 evaluate.save_prediction(first.folder / f"prediction_{cfg.dataset}-{step}.tsv", rows, logits)
                 for name, value in scores[step].items():
                     board.add_scalar(f"{cfg.dataset}/{name}", value, step)
+                # After every checkpoint: an interrupted evaluation keeps what it has.
+                best = {name: evaluate.best_checkpoints(scores, name) for name in ("loss", *task.metrics)}
+                evaluate.save_json(summary, {"rows": len(rows), "checkpoints": scores, "best": best})
 
-        best = {name: evaluate.best_checkpoints(scores, name) for name in ("loss", *task.metrics)}
-        summary = run_dir(cfg.experiment, cfg.model, cfg.task) / f"eval_{cfg.dataset}.json"
-        evaluate.save_json(summary, {"rows": len(rows), "checkpoints": scores, "best": best})
         for name, ranked in best.items():
             print(f"best {name:<9}" + "".join(f"  {value:.4f} @ {step}" for step, value in ranked))
         print(f"{len(rows)} rows of {task.name} {cfg.dataset}; summary: {summary}")

@@ -50,9 +50,14 @@ def plot_losses(runs: dict[str, dict[str, list[float]]], file: Path) -> None:
     plt.close(figure)
 
 
+def gate_names(metrics: dict[str, list[float]]) -> list[str]:
+    """Names of the gates in a log, `gate_2`, .. in the order of their teacher layers."""
+    return [name for name in metrics if name.removeprefix("gate_").isdigit()]
+
+
 def plot_gates(metrics: dict[str, list[float]], run: str, file: Path) -> None:
     """Draw the mean opening of every gate over the updates."""
-    gates = [name for name in metrics if name.startswith("gate_") and name != "gate_lr"]
+    gates = gate_names(metrics)
     figure, axis = plt.subplots(figsize=(5.2, 3.4), layout="constrained")
     for index, name in enumerate(gates):
         colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
