@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for name, other in zip(args.experiment[1:], others, strict=True):
             if fingerprint(other.tokenizer) != fingerprint(first.tokenizer):
                 raise ValueError(f"--experiment {name} reads other tokens than {args.experiment[0]}")
-        rows = load_split(task, args.dataset, first.tokenizer, min(run.config["max_seq_len"] for run in loaded_runs))
+        rows = load_split(task, args.dataset, first.tokenizer, min(each.config["max_seq_len"] for each in loaded_runs))
         header = ["run", *task.metrics, "parameters", "size", "ms/sentence", "speed-up"]
         models = [loaded.model.to(device) for loaded in loaded_runs]
         times = evaluate.milliseconds_per_sentence(models, rows, args.sentences, device)

@@ -36,9 +36,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         from tqdm import tqdm
 
         from fine_tune import build, evaluate, load, run
-        from fine_tune.checkpoint import list_checkpoints
+        from fine_tune.checkpoint import fill, list_checkpoints, load_state
         from fine_tune.data import load_split
-        from fine_tune.path import log_dir
+        from fine_tune.path import log_dir, write_json
         from fine_tune.task import TASKS
 
         run.set_up_process()
@@ -51,12 +51,14 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise ValueError(f"--ckpt {args.ckpt}: no checkpoint from this step on; the last one is {first.step}")
         rows = load_split(task, cfg.dataset, first.tokenizer, first.config["max_seq_len"])
 
+        model = first.model.to(device)
+        load.set_amp(model, device, cfg.amp)
         scores = {}
         summary = first.folder / f"eval_{cfg.dataset}.json"
         with SummaryWriter(str(log_dir(cfg.experiment, cfg.model, cfg.task))) as board:
             for step in tqdm(selected, unit="checkpoint", disable=len(selected) == 1):
-                model = load.load_run(cfg.experiment, cfg.model, task, step, cfg.ptrain_ver, "--ckpt").model.to(device)
-                load.set_amp(model, device, cfg.amp)
+                file = first.folder / f"model-{step}.pt"
+                fill(model, load_state(file), file)
                 logits = evaluate.predict(model, rows, cfg.batch_size, device)
                 scores[step] = evaluate.score(rows, logits)
                 evaluate.save_prediction(first.folder / f"prediction_{cfg.dataset}-{step}.tsv", rows, logits)
@@ -64,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                     board.add_scalar(f"{cfg.dataset}/{name}", value, step)
                 # After every checkpoint: an interrupted evaluation keeps what it has.
                 best = {name: evaluate.best_checkpoints(scores, name) for name in ("loss", *task.metrics)}
-                evaluate.save_json(summary, {"rows": len(rows), "checkpoints": scores, "best": best})
+                write_json(summary, {"rows": len(rows), "checkpoints": scores, "best": best})
 
         for name, ranked in best.items():
             print(f"best {name:<9}" + "".join(f"  {value:.4f} @ {step}" for step, value in ranked))

@@ -62,7 +62,7 @@ class Contender:
 
 
 class Ours(Contender):
-    """The step of `fine_tune/train/lad.py`, or of `fine_tune/train/teacher.py`."""
+    """The step of `fine_tune/train/lad.py`, without its log and its checkpoints."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         """Add the data path and the optimisers."""

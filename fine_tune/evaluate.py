@@ -94,11 +94,6 @@ def save_submission(file: Path, split: Split, logits: torch.Tensor) -> None:
     write_text(file, "\n".join(lines) + "\n")
 
 
-def save_json(file: Path, value: Any) -> None:
-    """Write indented JSON, whole or not at all."""
-    write_text(file, json.dumps(value, indent=2) + "\n")
-
-
 def best_checkpoints(scores: dict[int, dict[str, float]], name: str, count: int = 3) -> list[tuple[int, float]]:
     """Rank checkpoints by a metric, or by the lowest loss; the earlier one wins a tie."""
     ranked = sorted(scores, key=lambda step: (scores[step][name] * (1 if name == "loss" else -1), step))

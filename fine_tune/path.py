@@ -3,6 +3,7 @@
 Importing this module, or asking it for a path, creates nothing on disk.
 """
 
+import json
 import os
 import re
 from collections.abc import Callable
@@ -55,6 +56,11 @@ def write_whole(file: Path, write: Callable[[Path], Any]) -> None:
     with temporary.open("rb") as handle:
         os.fsync(handle.fileno())
     os.replace(temporary, file)
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Write indented JSON, whole or not at all."""
+    write_text(file, json.dumps(value, indent=2) + "\n")
 
 
 def write_text(file: Path, text: str) -> None:

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from fine_tune.config import RunConfig, TeacherRef, save_config
 from fine_tune.device import keep_freed_memory
 from fine_tune.model.classifier import Classifier
-from fine_tune.path import PROJECT, log_dir, run_dir, write_text
+from fine_tune.path import PROJECT, log_dir, run_dir, write_json
 
 
 def set_up_process() -> None:
@@ -65,18 +65,14 @@ def start_run(
     save_config(folder / "config.json", values)
     model.encoder.config.to_json_file(folder / "encoder.json")
     tokenizer.save_pretrained(folder / "tokenizer")
-    _write_run_json(folder, {"argv": argv, **versions(), "device": devices, "start": now(), "end": None})
+    write_json(folder / "run.json", {"argv": argv, **versions(), "device": devices, "start": now(), "end": None})
     return folder
 
 
 def finish_run(folder: Path) -> None:
     """Note the end of a run in its `run.json`."""
-    about = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    _write_run_json(folder, about | {"end": now()})
-
-
-def _write_run_json(folder: Path, about: dict[str, Any]) -> None:
-    write_text(folder / "run.json", json.dumps(about, indent=2) + "\n")
+    file = folder / "run.json"
+    write_json(file, json.loads(file.read_text(encoding="utf-8")) | {"end": now()})
 
 
 def now() -> str:
