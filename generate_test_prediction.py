@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from fine_tune.config import EvalConfig
+from fine_tune.config import EvalConfig, PrecisionConfig
 from fine_tune.flag import Parser, add_flags, from_args, usage_errors
 from fine_tune.task import TASKS, Task
 
@@ -19,6 +19,7 @@ def build_parser() -> Parser:
     """Name the flags that this script takes."""
     parser = Parser(__doc__)
     add_flags(parser, EvalConfig)
+    add_flags(parser, PrecisionConfig)
     parser.set_defaults(dataset="test")
     parser.add_argument("--ckpt", type=int, help="checkpoint (default: the best that was scored, else the last)")
     return parser
@@ -32,20 +33,21 @@ def best_scored(folder: Path, task: Task) -> int | None:
     return None
 
 
-def write_predictions(cfg: EvalConfig, step: int | None) -> None:
+def write_predictions(cfg: EvalConfig, precision: PrecisionConfig, step: int | None) -> None:
     """Predict `cfg.dataset` with a checkpoint (None: the best scored, else the last) and write both files."""
     from fine_tune import build, evaluate, load
     from fine_tune.data import load_split
     from fine_tune.path import run_dir
+    from fine_tune.precision import resolve_precision, set_precision
 
-    task, device = TASKS[cfg.task], build.resolve_device(cfg.device_id)
+    task, device = TASKS[cfg.task], build.resolve_devices(cfg.device_id).student
     files = dict(task.submission)
     if cfg.dataset not in files:
         raise ValueError(f"--dataset {cfg.dataset}: the test splits of {task.name} are {', '.join(files)}")
     if step is None:
         step = best_scored(run_dir(cfg.experiment, cfg.model, cfg.task), task)
     loaded = load.load_run(cfg.experiment, cfg.model, task, step, cfg.ptrain_ver, "--ckpt")
-    load.set_amp(loaded.model.to(device), device, cfg.amp)
+    set_precision(loaded.model.to(device), resolve_precision(precision.precision, precision.amp, device))
     rows = load_split(task, cfg.dataset, loaded.tokenizer, loaded.config["max_seq_len"])
     logits = evaluate.predict(loaded.model, rows, cfg.batch_size, device)
     evaluate.save_submission(loaded.folder / files[cfg.dataset], rows, logits)
@@ -58,13 +60,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = build_parser()
     args = parser.parse_args(argv)
     with usage_errors(parser):
-        cfg = from_args(EvalConfig, args)
+        cfg, precision = from_args(EvalConfig, args), from_args(PrecisionConfig, args)
 
         # Heavy imports come after the flags are read: `--help` answers at once.
-        from fine_tune import run
+        from fine_tune import build, distributed, run
 
-        run.set_up_process()
-        write_predictions(cfg, args.ckpt)
+        run.set_up_process(device=build.resolve_devices(cfg.device_id).student)
+        write_predictions(cfg, precision, args.ckpt)
+        distributed.stop()
 
 
 if __name__ == "__main__":

@@ -8,14 +8,25 @@ Loop: `fine_tune/train/teacher.py`. Recipes: `scripts/tune_<task>_teacher.sh`.
 
 from collections.abc import Sequence
 
-from fine_tune.config import EpochConfig, OptimConfig, RunConfig, StepConfig, TeacherConfig, merged
+from fine_tune.config import (
+    EpochConfig,
+    OptimConfig,
+    PrecisionConfig,
+    RunConfig,
+    SpeedConfig,
+    StepConfig,
+    TeacherConfig,
+    merged,
+)
 from fine_tune.flag import Parser, add_flags, from_args, usage_errors
+
+GROUPS = (RunConfig, TeacherConfig, StepConfig, EpochConfig, OptimConfig, PrecisionConfig, SpeedConfig)
 
 
 def build_parser() -> Parser:
     """Name the groups of flags that this script takes."""
     parser = Parser(__doc__)
-    for group in (RunConfig, TeacherConfig, StepConfig, EpochConfig, OptimConfig):
+    for group in GROUPS:
         add_flags(parser, group)
     parser.add_argument("--num_gpu", type=int, choices=(0, 1), help="older spelling: 0 is --device_id -1, 1 is 0")
     return parser
@@ -28,47 +39,42 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.num_gpu is not None and args.device_id is None:
         args.device_id = args.num_gpu - 1
     with usage_errors(parser):
-        groups = (RunConfig, TeacherConfig, StepConfig, EpochConfig, OptimConfig)
-        cfg, teacher, steps, epochs, optim = (from_args(group, args) for group in groups)
+        cfg, teacher, steps, epochs, optim, precision, speed = (from_args(group, args) for group in GROUPS)
 
         # Heavy imports come after the flags are read: `--help` answers at once.
         from fine_tune import build, load, run
-        from fine_tune.data import load_split, updates
+        from fine_tune.data import load_split
+        from fine_tune.distributed import wrap
         from fine_tune.log import TrainLog
-        from fine_tune.optim import Updater
+        from fine_tune.optim import Part, Updater
         from fine_tune.path import log_dir
-        from fine_tune.seed import set_seed
+        from fine_tune.precision import resolve_precision
         from fine_tune.task import TASKS
         from fine_tune.train.teacher import fine_tune
 
-        run.set_up_process()
-        set_seed(cfg.seed)
+        device = build.resolve_devices(cfg.device_id).student
+        precision.precision = resolve_precision(precision.precision, precision.amp, device)
+        run.set_up_process(cfg.seed, device)
         run.new_run_dir(cfg)
         task = TASKS[cfg.task]
         teacher.num_class = build.class_count(task, teacher.num_class)
-        device = build.resolve_device(cfg.device_id)
         model, tokenizer = build.build_teacher(cfg.model, teacher.ptrain_ver, task, teacher.dropout)
         load.check_length(model, teacher.max_seq_len)
-        load.set_amp(model, device, cfg.amp)
+        build.place(model, device, precision, speed)
         rows = load_split(task, cfg.dataset, tokenizer, teacher.max_seq_len)
-        batches = updates(
-            rows, batch_size=cfg.batch_size, accum_step=cfg.accum_step, seed=cfg.seed,
-            pad_to=teacher.max_seq_len if cfg.pad_to_max else None,
-        )  # fmt: skip
+        batches = build.updates_of(cfg, rows)
         steps.total_step, steps.warmup_step = build.resolve_duration(steps, epochs, len(rows), cfg.batch_size)
-        values = merged(cfg, teacher, steps, epochs, optim)
+        lazy = build.lazy_rows(model, device, speed)
+        part = Part([model], optim, steps.total_step, steps.warmup_step, lazy)
+        updater = Updater({"": part}, half=precision.precision == "fp16")
+        values = merged(cfg, teacher, steps, epochs, optim, precision, speed)
         folder = run.start_run(cfg, values, model, tokenizer, {"teacher": str(device)}, parser.argv)
-        updater = Updater([model.to(device)], optim, steps.total_step, steps.warmup_step)
 
-    run.print_table(
-        "Fine-tuning",
-        merged(cfg, teacher, steps, optim)
-        | {"rows": len(rows), "device": device, "encoder": f"copied from {teacher.ptrain_ver}", "classifier": "random"},
-    )
+    origin = {"encoder": f"copied from {teacher.ptrain_ver}", "classifier": "random"}
+    run.print_table("Fine-tuning", values | {"rows": len(rows), "device": device} | origin)
     with TrainLog(folder, log_dir(cfg.experiment, cfg.model, cfg.task), steps.total_step) as log:
-        fine_tune(cfg, steps.total_step, model, updater, batches, device, folder, log)
+        fine_tune(cfg, steps.total_step, wrap(model), updater, batches, device, folder, log)
     run.finish_run(folder)
-    print(f"\ncheckpoints and logs: {folder}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ TensorBoard scalars under `<split>/`. With `--do_predict` the best checkpoint's 
 import dataclasses
 from collections.abc import Sequence
 
-from fine_tune.config import EvalConfig
+from fine_tune.config import EvalConfig, PrecisionConfig
 from fine_tune.flag import Parser, add_flags, from_args, usage_errors
 from generate_test_prediction import write_predictions
 
@@ -19,6 +19,7 @@ def build_parser() -> Parser:
     """Name the flags that this script takes."""
     parser = Parser(__doc__)
     add_flags(parser, EvalConfig)
+    add_flags(parser, PrecisionConfig)
     parser.add_argument("--ckpt", type=int, default=0, help="score checkpoints from this step on (default: all)")
     parser.add_argument("--do_predict", action="store_true", help="write test predictions of the best checkpoint")
     return parser
@@ -29,20 +30,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = build_parser()
     args = parser.parse_args(argv)
     with usage_errors(parser):
-        cfg = from_args(EvalConfig, args)
+        cfg, precision = from_args(EvalConfig, args), from_args(PrecisionConfig, args)
 
         # Heavy imports come after the flags are read: `--help` answers at once.
-        from torch.utils.tensorboard import SummaryWriter
         from tqdm import tqdm
 
-        from fine_tune import build, evaluate, load, run
+        from fine_tune import build, distributed, evaluate, load, run
         from fine_tune.checkpoint import fill, list_checkpoints, load_state
         from fine_tune.data import load_split
+        from fine_tune.log import write_scalars
         from fine_tune.path import log_dir, write_json
+        from fine_tune.precision import resolve_precision, set_precision
+        from fine_tune.process import is_main
         from fine_tune.task import TASKS
 
-        run.set_up_process()
-        task, device = TASKS[cfg.task], build.resolve_device(cfg.device_id)
+        task, device = TASKS[cfg.task], build.resolve_devices(cfg.device_id).student
+        run.set_up_process(device=device)
         if not task.is_labelled(cfg.dataset):
             raise ValueError(f"--dataset {cfg.dataset}: GLUE keeps the labels of {task.name}'s test splits to itself")
         first = load.load_run(cfg.experiment, cfg.model, task, None, cfg.ptrain_ver, "--ckpt")
@@ -52,28 +55,27 @@ def main(argv: Sequence[str] | None = None) -> None:
         rows = load_split(task, cfg.dataset, first.tokenizer, first.config["max_seq_len"])
 
         model = first.model.to(device)
-        load.set_amp(model, device, cfg.amp)
+        set_precision(model, resolve_precision(precision.precision, precision.amp, device))
         scores = {}
         summary = first.folder / f"eval_{cfg.dataset}.json"
-        with SummaryWriter(str(log_dir(cfg.experiment, cfg.model, cfg.task))) as board:
-            for step in tqdm(selected, unit="checkpoint", disable=len(selected) == 1):
-                file = first.folder / f"model-{step}.pt"
-                fill(model, load_state(file), file)
-                logits = evaluate.predict(model, rows, cfg.batch_size, device)
-                scores[step] = evaluate.score(rows, logits)
-                evaluate.save_prediction(first.folder / f"prediction_{cfg.dataset}-{step}.tsv", rows, logits)
-                for name, value in scores[step].items():
-                    board.add_scalar(f"{cfg.dataset}/{name}", value, step)
-                # After every checkpoint: an interrupted evaluation keeps what it has.
-                best = {name: evaluate.best_checkpoints(scores, name) for name in ("loss", *task.metrics)}
-                write_json(summary, {"rows": len(rows), "checkpoints": scores, "best": best})
+        for step in tqdm(selected, unit="checkpoint", disable=len(selected) == 1 or not is_main()):
+            file = first.folder / f"model-{step}.pt"
+            fill(model, load_state(file), file)
+            logits = evaluate.predict(model, rows, cfg.batch_size, device)
+            scores[step] = evaluate.score(rows, logits)
+            evaluate.save_prediction(first.folder / f"prediction_{cfg.dataset}-{step}.tsv", rows, logits)
+            # After every checkpoint: an interrupted evaluation keeps what it has.
+            best = {name: evaluate.best_checkpoints(scores, name) for name in ("loss", *task.metrics)}
+            write_json(summary, {"rows": len(rows), "checkpoints": scores, "best": best})
+        write_scalars(log_dir(cfg.experiment, cfg.model, cfg.task), cfg.dataset, scores)
 
         for name, ranked in best.items():
             print(f"best {name:<9}" + "".join(f"  {value:.4f} @ {step}" for step, value in ranked))
         print(f"{len(rows)} rows of {task.name} {cfg.dataset}; summary: {summary}")
         if args.do_predict:
             for split, _ in task.submission:
-                write_predictions(dataclasses.replace(cfg, dataset=split), best[task.metrics[0]][0][0])
+                write_predictions(dataclasses.replace(cfg, dataset=split), precision, best[task.metrics[0]][0][0])
+        distributed.stop()
 
 
 if __name__ == "__main__":

@@ -8,10 +8,20 @@ The student has the sizes and the start that `run_lad_distil.py` would give it. 
 
 from collections.abc import Sequence
 
-from fine_tune.config import EpochConfig, OptimConfig, RunConfig, StepConfig, StudentConfig, TeacherRef, merged
+from fine_tune.config import (
+    EpochConfig,
+    OptimConfig,
+    PrecisionConfig,
+    RunConfig,
+    SpeedConfig,
+    StepConfig,
+    StudentConfig,
+    TeacherRef,
+    merged,
+)
 from fine_tune.flag import Parser, add_flags, from_args, usage_errors
 
-GROUPS = (RunConfig, TeacherRef, StudentConfig, StepConfig, EpochConfig, OptimConfig)
+GROUPS = (RunConfig, TeacherRef, StudentConfig, StepConfig, EpochConfig, OptimConfig, PrecisionConfig, SpeedConfig)
 
 
 def build_parser() -> Parser:
@@ -28,39 +38,40 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = build_parser()
     args = parser.parse_args(argv)
     with usage_errors(parser):
-        cfg, ref, sizes, steps, epochs, optim = (from_args(group, args) for group in GROUPS)
+        cfg, ref, sizes, steps, epochs, optim, precision, speed = (from_args(group, args) for group in GROUPS)
 
         # Heavy imports come after the flags are read: `--help` answers at once.
         from fine_tune import build, load, run
-        from fine_tune.data import load_split, updates
+        from fine_tune.data import load_split
+        from fine_tune.distributed import wrap
         from fine_tune.log import TrainLog
-        from fine_tune.optim import Updater
+        from fine_tune.optim import Part, Updater
         from fine_tune.path import log_dir
-        from fine_tune.seed import set_seed
+        from fine_tune.precision import resolve_precision
         from fine_tune.task import TASKS
         from fine_tune.train.teacher import fine_tune
 
-        run.set_up_process()
-        set_seed(cfg.seed)
+        device = build.resolve_devices(cfg.device_id).student
+        precision.precision = resolve_precision(precision.precision, precision.amp, device)
+        run.set_up_process(cfg.seed, device)
         run.new_run_dir(cfg, ref)
-        devices = build.resolve_devices(cfg.device_id, ref.tdevice_id)
-        teacher = load.load_teacher(ref, TASKS[cfg.task], devices.teacher, cfg.amp, sizes.ptrain_ver)
+        teacher = load.load_teacher(ref, TASKS[cfg.task], sizes.ptrain_ver)
         student, _, origin = build.build_student(sizes, cfg.model, teacher)
-        load.set_amp(student, devices.student, cfg.amp)
+        build.place(student, device, precision, speed)
         rows = load_split(TASKS[cfg.task], cfg.dataset, teacher.tokenizer, sizes.max_seq_len)
-        pad_to = sizes.max_seq_len if cfg.pad_to_max else None
-        batches = updates(rows, batch_size=cfg.batch_size, accum_step=cfg.accum_step, seed=cfg.seed, pad_to=pad_to)
+        batches = build.updates_of(cfg, rows)
         steps.total_step, steps.warmup_step = build.resolve_duration(steps, epochs, len(rows), cfg.batch_size)
+        lazy = build.lazy_rows(student, device, speed)
+        part = Part([student], optim, steps.total_step, steps.warmup_step, lazy)
+        updater = Updater({"": part}, half=precision.precision == "fp16")
         ref.tckpt = teacher.step
-        values = merged(cfg, ref, sizes, steps, epochs, optim)
-        folder = run.start_run(cfg, values, student, teacher.tokenizer, {"student": str(devices.student)}, parser.argv)
-        updater = Updater([student.to(devices.student)], optim, steps.total_step, steps.warmup_step)
+        values = merged(cfg, ref, sizes, steps, epochs, optim, precision, speed)
+        folder = run.start_run(cfg, values, student, teacher.tokenizer, {"student": str(device)}, parser.argv)
 
-    run.print_table("Student without a teacher", values | {"rows": len(rows), "device": devices.student} | origin)
+    run.print_table("Student without a teacher", values | {"rows": len(rows), "device": device} | origin)
     with TrainLog(folder, log_dir(cfg.experiment, cfg.model, cfg.task), steps.total_step) as log:
-        fine_tune(cfg, steps.total_step, student, updater, batches, devices.student, folder, log)
+        fine_tune(cfg, steps.total_step, wrap(student), updater, batches, device, folder, log)
     run.finish_run(folder)
-    print(f"\ncheckpoints and logs: {folder}")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from fine_tune import build, data, run
 from fine_tune.config import OptimConfig
 from fine_tune.losses import hard_target_loss
-from fine_tune.optim import Updater
+from fine_tune.optim import Part, Updater
 from fine_tune.task import task_named
 
 
@@ -55,13 +55,14 @@ def main() -> None:
         batches = data.batch_rows(lengths, args.batch_size, 42, 0)
         cells = sum(len(batch) * int(lengths[batch].max()) for batch in batches)
 
-        updater = Updater([model.train()], OptimConfig(lr=1e-5), args.steps, 1)
+        lazy = model.encoder.get_input_embeddings()
+        updater = Updater({"": Part([model.train()], OptimConfig(lr=1e-5), args.steps, 1, lazy)})
         updates = data.updates(rows, batch_size=args.batch_size, seed=42)
         waits, steps = [], []
         for _ in range(args.steps):
             wait, (batch,) = seconds(lambda: next(updates))
             start = time.perf_counter()
-            hard_target_loss(model(**batch.student).logits, batch.label).backward()
+            updater.backward(hard_target_loss(model(**batch.student).logits, batch.label))
             updater.step()
             waits.append(wait)
             steps.append(wait + time.perf_counter() - start)

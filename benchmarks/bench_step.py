@@ -1,198 +1,236 @@
 #!/usr/bin/env python3
-"""Time a training step: this project's against the arithmetic of the released code, side by side in one process.
+"""Time a training step of a method: its own script against the arithmetic of the released code, in one process.
 
-    python benchmarks/bench_step.py --method lad --encoder FOLDER [--task sst2] [--batch_size 32] [--amp]
+    python benchmarks/bench_step.py --method lad --encoder FOLDER [--precision bf16] [--teacher_cache states]
 
-Released arithmetic, written from its description and on the same models and library: every sentence padded to
-`max_seq_len`, text tokenised twice inside the loop, one backward pass for the logits' losses and one per student layer,
-a value read back after each, torch's default AdamW. The contenders take turns; a round is one step of it and
-`--our_steps` of ours, whose batches differ in length. Medians over the rounds; the last line is JSON.
+Ours is the training script itself, run in a temporary data folder; after every `--our_steps` of its updates the clock
+stops for one update of the rival (`released.py`) and for matrix products that tell the machine's rate. Medians over
+the rounds; FLOPs by torch's counter; peak memory of each contender alone, in a process of its own. The last line is
+JSON; batches differ in length, so it tells the tokens of the rounds' mean step beside those of the whole split's.
 """
 
 import argparse
+import contextlib
+import io
 import json
+import os
+import resource
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
-import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
-from fine_tune import build, load, run
-from fine_tune.config import OptimConfig
-from fine_tune.data import load_split, updates
-from fine_tune.layer_map import uniform_layer_map
-from fine_tune.losses import hard_target_loss, hidden_mse_loss, soft_target_loss
-from fine_tune.model.classifier import Classifier, student_encoder
-from fine_tune.model.gate import GateChain
-from fine_tune.model.init import init_student
-from fine_tune.optim import Updater, parameter_groups
-from fine_tune.task import read_split, task_named
+import run_fine_tune
+import run_lad_distil
+from benchmarks.released import ReleasedLad, ReleasedTeacher
+from fine_tune import build, load, log
+from fine_tune.config import RunConfig, TeacherRef
+from fine_tune.data import Batch, Split, batch_rows
+from fine_tune.path import data_dir
+from fine_tune.precision import DTYPES
+from fine_tune.task import task_named
 
-WEIGHTS = {"soft": 0.5, "hard": 0.5, "hidden": 100.0}
-TEMPERATURE = 10.0
-
-
-class Contender:
-    """A teacher, its student and its gates on fresh weights."""
-
-    def __init__(self, args: argparse.Namespace) -> None:
-        """Build the models and the data."""
-        self.task = task_named(args.task)
-        self.args = args
-        self.teacher, self.tokenizer = build.build_teacher("bert", args.encoder, self.task, 0.1)
-        self.teacher.eval().requires_grad_(False)
-        layers = self.teacher.num_layers
-        self.layer_map = uniform_layer_map(layers, args.num_hidden_layers or layers // 2)
-        sizes = {"num_hidden_layers": len(self.layer_map), "max_position_embeddings": args.max_seq_len}
-        self.student = Classifier(student_encoder(self.teacher.encoder, sizes, 0.1), self.task.num_class, 0.1).train()
-        init_student(self.student.encoder, self.teacher.encoder, self.layer_map, embeddings=True)
-        self.gates = GateChain(self.student.width, args.max_seq_len, layers, self.layer_map)
-        self.device = build.resolve_device(args.device_id)
-        for model in (self.teacher, self.student, self.gates):
-            model.to(self.device)
-
-    def inputs(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Move a batch to the device."""
-        return {name: value.to(self.device) for name, value in batch.items()}
+METHODS: dict[str, tuple[Callable[..., None], type, list[str]]] = {
+    "lad": (run_lad_distil.main, ReleasedLad, ["--teacher_exp", "teacher", "--hidden_mse_weight", "100"]),
+    "teacher": (run_fine_tune.main, ReleasedTeacher, []),
+}
+WARM_UP = 40
+GEMM = 1024
 
 
-class Ours(Contender):
-    """The step of `fine_tune/train/lad.py`, without its log and its checkpoints."""
-
-    def __init__(self, args: argparse.Namespace) -> None:
-        """Add the data path and the optimisers."""
-        super().__init__(args)
-        for model in (self.teacher, self.student):
-            load.set_amp(model, self.device, args.amp)
-        rows = load_split(self.task, "train", self.tokenizer, args.max_seq_len)
-        self.updates = updates(rows, batch_size=args.batch_size, seed=42)
-        self.student_updater = Updater([self.student], OptimConfig(lr=1e-4), 10**6, 1)
-        self.gate_updater = Updater(list(self.gates.blocks.values()), OptimConfig(lr=1e-6), 10**6, 1)
-        self.tokens = 0
-
-    def step(self) -> None:
-        """One update."""
-        for batch in next(self.updates):
-            self.tokens += int(batch.student["attention_mask"].sum())
-            with torch.no_grad():
-                t = self.teacher(**self.inputs(batch.teacher))
-            s = self.student(**self.inputs(batch.student))
-            mask = batch.mask.to(self.device)
-            targets = self.gates(t.hidden_states, mask)
-            soft = soft_target_loss(s.logits, t.logits, TEMPERATURE)
-            hard = hard_target_loss(s.logits, batch.label.to(self.device))
-            hidden = hidden_mse_loss(s.hidden_states, targets, mask)
-            (WEIGHTS["soft"] * soft + WEIGHTS["hard"] * hard + WEIGHTS["hidden"] * hidden).backward()
-        self.student_updater.step()
-        self.gate_updater.step()
+class FinishedError(Exception):
+    """The benchmark has what it wants."""
 
 
-class Released(Contender):
-    """The same update as the released code does it."""
-
-    def __init__(self, args: argparse.Namespace) -> None:
-        """Add raw text and torch's default optimisers."""
-        super().__init__(args)
-        self.rows = self._shuffled()
-        self.optimizers = [
-            torch.optim.AdamW(parameter_groups([self.student], 0.01), lr=1e-4),
-            torch.optim.AdamW(parameter_groups(self.gates.blocks.values(), 0.01), lr=1e-6),
-        ]
-
-    def _shuffled(self) -> Iterator[list[tuple[tuple[str, ...], float]]]:
-        rows = read_split(self.task, "train")
-        generator = torch.Generator().manual_seed(42)
-        while True:
-            for picked in torch.randperm(len(rows), generator=generator).split(self.args.batch_size):
-                yield [(rows[index].text, rows[index].label) for index in picked]
-
-    def tokenise(self, texts: list[tuple[str, ...]]) -> dict[str, torch.Tensor]:
-        """Tokenise and pad to the maximum, as the released loop does for each model."""
-        columns = [list(column) for column in zip(*texts, strict=True)]
-        return self.inputs(
-            self.tokenizer(
-                *columns, padding="max_length", truncation=True, max_length=self.args.max_seq_len, return_tensors="pt"
-            )
-        )
-
-    def step(self) -> None:
-        """One update."""
-        texts, labels = zip(*next(self.rows), strict=True)
-        with torch.no_grad():
-            t = self.teacher(**self.tokenise(texts))
-        s = self.student(**self.tokenise(texts))
-        targets = self.gates(t.hidden_states)
-        label = torch.tensor(labels, device=self.device)
-        label = label if self.task.regression else label.long()
-        logits = WEIGHTS["hard"] * hard_target_loss(s.logits, label)
-        logits = logits + WEIGHTS["soft"] * soft_target_loss(s.logits, t.logits, TEMPERATURE)
-        logits.backward(retain_graph=True)
-        logits.item()
-        for state, target in zip(s.hidden_states, targets, strict=True):
-            hidden = WEIGHTS["hidden"] / len(targets) * F.mse_loss(state, target)
-            hidden.backward(retain_graph=True)
-            hidden.item()
-        for module in (self.student, *self.gates.blocks.values()):
-            torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-        for optimizer in self.optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
-
-
-def milliseconds(step: Callable[[], None], count: int, device: torch.device) -> float:
-    """Mean time of a step."""
-    start = time.perf_counter()
-    for _ in range(count):
-        step()
+def synchronised(device: torch.device) -> float:
+    """Wait for the device, then read the clock: seconds."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return 1000 * (time.perf_counter() - start) / count
+    return time.perf_counter()
+
+
+def seconds(work: Callable[[], Any], device: torch.device, count: int = 1) -> float:
+    """Time some work: seconds per call."""
+    start = synchronised(device)
+    for _ in range(count):
+        work()
+    return (synchronised(device) - start) / count
+
+
+class Clock(log.TrainLog):
+    """Takes the place of a run's log: times its updates, and lets the rivals in between."""
+
+    args: argparse.Namespace
+    device: torch.device
+    between: Callable[[], dict[str, float]]
+    tokens: list[int]
+    rounds: list[dict[str, float]]
+    flops_per_token = 0.0
+    epoch_tokens = 0.0
+
+    def advance(self) -> None:
+        """Count one update of ours; start and stop the clock where a round begins and ends."""
+        now, done = synchronised(self.device), len(self.times) + 1 if hasattr(self, "times") else 1
+        if done == 1:
+            self.times, self.first = [], now
+        self.times.append(now)
+        if done == WARM_UP // 2:
+            self.counter = FlopCounterMode(display=False)
+            self.counter.__enter__()
+        if done == WARM_UP:
+            self.counter.__exit__(None, None, None)
+            Clock.flops_per_token = self.counter.get_total_flops() / sum(self.tokens[WARM_UP // 2 : WARM_UP])
+            self.between()  # warms up the rivals
+            self.start = synchronised(self.device)
+        if done > WARM_UP and (done - WARM_UP) % self.args.our_steps == 0:
+            mine = {"ours": (now - self.start) / self.args.our_steps}
+            mine["tokens"] = sum(self.tokens[done - self.args.our_steps : done]) / self.args.our_steps
+            self.rounds.append(mine | self.between())
+            last = self.rounds[-1]
+            print("  ".join(f"{name} {1000 * last[name]:8.1f} ms" for name in ("ours", "released")), flush=True)
+            if len(self.rounds) == self.args.rounds:
+                raise FinishedError
+            self.start = synchronised(self.device)
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--method", choices=("lad",), default="lad", help="method to time (default: lad)")
+    parser.add_argument("--method", choices=METHODS, default="lad", help="method to time (default: lad)")
     parser.add_argument("--encoder", required=True, help="hub name or folder of the teacher's encoder")
     parser.add_argument("--task", default="sst2", help="task (default: sst2)")
-    parser.add_argument("--num_hidden_layers", type=int, help="student layers (default: half of the teacher's)")
     parser.add_argument("--batch_size", type=int, default=32, help="rows per step (default: 32)")
     parser.add_argument("--max_seq_len", type=int, default=128, help="tokens at most (default: 128)")
     parser.add_argument("--device_id", type=int, help="-1 for the CPU (default: a GPU if there is one)")
-    parser.add_argument("--amp", action="store_true", help="our contender in mixed precision")
-    parser.add_argument("--rounds", type=int, default=7, help="rounds that count, after one to warm up (default: 7)")
-    parser.add_argument("--our_steps", type=int, default=12, help="our steps in a round (default: 12)")
+    parser.add_argument("--precision", choices=DTYPES, default="fp32", help="of ours (default: fp32)")
+    parser.add_argument("--compile", action="store_true", help="ours compiled")
+    parser.add_argument("--teacher_cache", default="none", choices=("none", "logits", "cls", "states"), help="of ours")
+    parser.add_argument("--rounds", type=int, default=9, help="rounds (default: 9)")
+    parser.add_argument("--our_steps", type=int, default=40, help="our steps in a round (default: 40)")
+    parser.add_argument("--no_memory", dest="memory", action="store_false", help="leave peak memory out")
+    parser.add_argument("--memory_of", choices=("ours", "released"), help="only measure a contender's peak memory")
     args = parser.parse_args()
-    run.set_up_process()
-    torch.manual_seed(42)
-    ours, released = Ours(args), Released(args)
-    rounds = []
-    for _ in range(args.rounds + 1):
-        rounds.append(
-            (milliseconds(ours.step, args.our_steps, ours.device), milliseconds(released.step, 1, released.device))
-        )
-        print(f"ours {rounds[-1][0]:8.1f} ms    released {rounds[-1][1]:8.1f} ms", flush=True)
-    mine, theirs = (statistics.median(column) for column in zip(*rounds[1:], strict=True))
+
+    task = task_named(args.task).name
+    if args.memory_of:
+        return measure(args, task)
+    real = data_dir()
+    with tempfile.TemporaryDirectory(prefix="bench_step_") as folder:
+        os.environ["DATA_DIR"] = folder
+        for name in ("fine_tune", "cache"):
+            (real / name).mkdir(parents=True, exist_ok=True)
+            (Path(folder) / name).symlink_to(real / name)
+        measure(args, task)
+
+
+def measure(args: argparse.Namespace, task: str) -> None:
+    """Run ours, with the rivals in between, in the data folder that is set."""
+    device = build.resolve_device(args.device_id)
+    script, rival_class, own_flags = METHODS[args.method]
+    shared = ["--task", task, "--batch_size", str(args.batch_size), "--ckpt_step", "1000000", "--overwrite"]
+    shared += ["--device_id", str(-1 if device.type == "cpu" else device.index)]
+    encoder = ["--ptrain_ver", args.encoder, "--max_seq_len", str(args.max_seq_len)]
+    if not args.memory_of:
+        with contextlib.redirect_stdout(io.StringIO()):
+            run_fine_tune.main(["--experiment", "teacher", "--total_step", "1", "--lr", "1e-9", *shared, *encoder])
+
+    def new_rival() -> Any:
+        ref = TeacherRef(teacher_exp="teacher")
+        return rival_class(load.load_teacher(ref, task_named(task), None), args.batch_size, device)
+
+    Clock.args, Clock.device, Clock.tokens, Clock.rounds = args, device, [], []
+    if args.memory_of == "released":
+        rival = new_rival()
+        for _ in range(4):
+            rival.step()
+        return print(peak_memory(device))
+    if args.memory_of == "ours":
+        args.rounds, args.our_steps = 1, 40
+        Clock.between = lambda self: {"released": 0.0}  # type: ignore[method-assign, misc, assignment]
+    else:
+        rival = new_rival()
+        matrix = torch.randn(GEMM, GEMM, device=device, dtype=DTYPES[args.precision])
+
+        def between(self: Clock) -> dict[str, float]:
+            gemm = seconds(lambda: matrix @ matrix, device, 20)
+            return {"released": seconds(rival.step, device), "gemm": gemm}
+
+        Clock.between = between  # type: ignore[method-assign, assignment]
+
+    counted = build.updates_of
+
+    def counting(cfg: RunConfig, rows: Split) -> Iterator[list[Batch]]:
+        batches = batch_rows(rows.lengths, cfg.batch_size, cfg.seed, 0)
+        Clock.epoch_tokens = sum(len(batch) * rows.lengths[batch].max() for batch in batches) / len(batches)
+        for update in counted(cfg, rows):
+            Clock.tokens.append(sum(batch.student["input_ids"].numel() for batch in update))  # type: ignore[union-attr]
+            yield update
+
+    build.updates_of = counting
+    log.TrainLog = Clock  # type: ignore[misc]
+    flags = ["--experiment", "ours", "--total_step", "1000000", "--warmup_step", "1", "--lr", "1e-5"]
+    flags += ["--precision", args.precision, *shared, *own_flags] + (["--compile"] if args.compile else [])
+    if args.method == "teacher":
+        flags += encoder
+    elif args.teacher_cache != "none":
+        flags += ["--teacher_cache", args.teacher_cache]
+    with contextlib.suppress(FinishedError):
+        script(flags)
+    if args.memory_of:
+        return print(peak_memory(device))
+    report(args, device)
+
+
+def report(args: argparse.Namespace, device: torch.device) -> None:
+    """Print every figure as one line of JSON."""
+    rounds = Clock.rounds
+    median = {name: statistics.median(each[name] for each in rounds) for name in rounds[0]}
+    ratios = [each["released"] / each["ours"] for each in rounds]
+    flops = Clock.flops_per_token * statistics.mean(each["tokens"] for each in rounds)
+    ours = statistics.mean(each["ours"] for each in rounds)
+    gemm_rate = 2 * GEMM**3 / median["gemm"]
+    peaks = {name: memory_alone(name) for name in ("ours", "released")} if args.memory else {}
     figures = {
-        "method": args.method,
-        "task": args.task,
-        "amp": args.amp,
+        **{name: getattr(args, name) for name in ("method", "task", "precision", "compile", "teacher_cache")},
         "batch_size": args.batch_size,
-        "layers": [ours.teacher.num_layers, len(ours.layer_map)],
+        "device": str(device) if device.type == "cpu" else torch.cuda.get_device_name(device),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "ours_ms": round(mine, 1),
-        "released_ms": round(theirs, 1),
-        "ratio": round(theirs / mine, 2),
-        "ratio_range": [round(f(theirs / mine for mine, theirs in rounds[1:]), 2) for f in (min, max)],
-        "tokens_per_s": round(ours.tokens / len(rounds) / args.our_steps / mine * 1000),
-    }
+        "ours_ms": round(1000 * median["ours"], 1),
+        "released_ms": round(1000 * median["released"], 1),
+        "ratio": round(median["released"] / median["ours"], 2),
+        "ratio_range": [round(min(ratios), 2), round(max(ratios), 2)],
+        "tokens_per_step": round(statistics.mean(each["tokens"] for each in rounds)),
+        "epoch_tokens_per_step": round(Clock.epoch_tokens),
+        "tokens_per_s": round(statistics.mean(each["tokens"] for each in rounds) / ours),
+        "gflop_per_step": round(flops / 1e9, 2),
+        "gemm_gflop_per_s": round(gemm_rate / 1e9),
+        "gemm_fraction": round(flops / ours / gemm_rate, 3),
+        "times_gemm_floor": round(ours * gemm_rate / flops, 2),
+    } | {f"{name}_peak_mb": peak for name, peak in peaks.items()}
     print(json.dumps(figures))
+
+
+def memory_alone(contender: str) -> int:
+    """Run a contender alone, in a process of its own and the same data folder: peak memory in MB."""
+    command = [sys.executable, *sys.argv, "--memory_of", contender]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+
+
+def peak_memory(device: torch.device) -> int:
+    """Peak memory of this process, or of the GPU's tensors, in MB."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) // 10**6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 // 10**6
 
 
 if __name__ == "__main__":

@@ -1,21 +1,40 @@
 """The wiring that every training script repeats: devices, duration, a fresh teacher, a student."""
 
 import logging
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple, cast
 
 import torch
+from torch import nn
 from transformers import PreTrainedTokenizerFast
 
-from fine_tune.config import EpochConfig, StepConfig, StudentConfig
-from fine_tune.data import fingerprint, load_tokenizer
+from fine_tune import process
+from fine_tune.config import EpochConfig, PrecisionConfig, RunConfig, SpeedConfig, StepConfig, StudentConfig
+from fine_tune.data import Batch, Split, fingerprint, load_tokenizer, updates
 from fine_tune.device import resolve_device
 from fine_tune.layer_map import layer_map
 from fine_tune.load import Loaded, check_tokenizer, has_own_tokenizer
-from fine_tune.model.classifier import Classifier, pretrained_encoder, student_encoder
+from fine_tune.model.classifier import Classifier, encoder_layers, pretrained_encoder, student_encoder
+from fine_tune.model.dropout import Dropout
+from fine_tune.model.gate import GateChain, HighwayGate
 from fine_tune.model.init import init_student
+from fine_tune.precision import set_precision
 from fine_tune.task import TASKS, Task
 
 logger = logging.getLogger(__name__)
+
+
+def updates_of(cfg: RunConfig, rows: Split) -> Iterator[list[Batch]]:
+    """Give this process its micro-batches, update after update, without end."""
+    return updates(
+        rows,
+        batch_size=cfg.batch_size,
+        accum_step=cfg.accum_step,
+        seed=cfg.seed,
+        pad_to=rows.max_seq_len if cfg.pad_to_max else None,
+        rank=process.rank(),
+        world_size=process.world_size(),
+    )
 
 
 class Devices(NamedTuple):
@@ -27,7 +46,19 @@ class Devices(NamedTuple):
 
 
 def resolve_devices(student: int | None, teacher: int | None = None, gate: int | None = None) -> Devices:
-    """Give each model its device; teacher and gates go where the student is unless told otherwise."""
+    """Give each model its device; teacher and gates go where the student is unless told otherwise.
+
+    Under torchrun every process has one device: a GPU of its own, or the CPU.
+
+    Raises:
+        ValueError: There is no such device, or torchrun is to place the models and a flag does, too.
+    """
+    if process.world_size() > 1:
+        if teacher is not None or gate is not None or student not in (None, -1):
+            raise ValueError(
+                "under torchrun every process has one device: give --device_id -1 (CPU), or none of the flags"
+            )
+        student = student if student is not None or not torch.cuda.is_available() else process.local_rank()
     home = resolve_device(student)
     return Devices(
         teacher=home if teacher is None else resolve_device(teacher, "--tdevice_id"),
@@ -60,6 +91,41 @@ def resolve_duration(steps: StepConfig, epochs: EpochConfig, rows: int, batch_si
             "warm-up (%d updates) is not over by the last update (%d): lr stays below its peak", warmup, total
         )
     return total, warmup
+
+
+def place(model: Classifier | GateChain, device: torch.device, precision: PrecisionConfig, speed: SpeedConfig) -> None:
+    """Put a model on its device, in its precision; recompute or compile its layers where the user wishes it."""
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if type(child) is nn.Dropout:
+                setattr(module, name, Dropout(child.p))
+    set_precision(model.to(device), precision.precision or "fp32")
+    if speed.gradient_checkpointing and isinstance(model, Classifier) and model.linear_layer.weight.requires_grad:
+        if not model.encoder.supports_gradient_checkpointing:
+            raise ValueError(f"--gradient_checkpointing: the library has none for {model.encoder.config.model_type}")
+        model.encoder.gradient_checkpointing_enable({"use_reentrant": False})
+    if speed.compile:
+        for layer in [
+            *encoder_layers(model),
+            *(module for module in model.modules() if isinstance(module, HighwayGate)),
+        ]:
+            layer.forward = torch.compile(layer.forward, dynamic=True)
+
+
+def lazy_rows(model: Classifier, device: torch.device, speed: SpeedConfig) -> nn.Embedding | None:
+    """Give the embedding that is updated row by row, if any: on a CPU, and in one process."""
+    if speed.lazy_embedding and device.type == "cpu" and process.world_size() == 1:
+        return cast(nn.Embedding, model.encoder.get_input_embeddings())
+    return None
+
+
+def resolve_gate_duration(gate_steps: StepConfig, steps: StepConfig, epochs: EpochConfig) -> None:
+    """Give the gates the student's schedule where theirs is left open."""
+    if gate_steps.total_step is None and gate_steps.warmup_step is None:
+        gate_steps.warmup_step = steps.warmup_step
+    gate_steps.total_step = gate_steps.total_step or steps.total_step
+    rate = EpochConfig(epoch=None, warmup_rate=epochs.warmup_rate)
+    gate_steps.total_step, gate_steps.warmup_step = resolve_duration(gate_steps, rate, rows=0, batch_size=1)
 
 
 def class_count(task: Task, given: int | None) -> int:

@@ -38,7 +38,6 @@ class RunConfig(Checked):
     device_id: int | None = flag(
         "-1 for the CPU, else the GPU's number (default: a GPU if there is one)", None, DEVICE_ID
     )
-    amp: bool = flag("mixed precision: matrix products in bfloat16", False)
     pad_to_max: bool = flag("pad every sentence to max_seq_len and let padding count, as the released code does", False)
     overwrite: bool = flag("replace an existing run of the same name", False)
 
@@ -145,6 +144,31 @@ class DistillConfig(Checked):
 
 
 @dataclass
+class PrecisionConfig(Checked):
+    """Precision."""
+
+    precision: str | None = flag("format of matrix products (default: fp32)", None, choices=("fp32", "bf16", "fp16"))
+    amp: bool = flag("--precision bf16 where the hardware has it, else fp16 (GPUs only)", False)
+
+
+@dataclass
+class SpeedConfig(Checked):
+    """Speed and memory; the results stay the same but for rounding."""
+
+    compile: bool = flag("compile layers and gates with torch.compile: a minute or two of warm-up", False)
+    gradient_checkpointing: bool = flag("compute layers again in the backward pass instead of keeping them", False)
+    lazy_embedding: bool = flag("on one CPU process, too, update every row of the embeddings in every step", True)
+
+
+@dataclass
+class CacheConfig(Checked):
+    """The teacher's outputs on disk."""
+
+    teacher_cache: str = flag("what to keep", "none", choices=("none", "logits", "cls", "states"))
+    cache_budget: float = flag("largest cache in GB", 16.0, POSITIVE)
+
+
+@dataclass
 class EvalConfig(Checked):
     """The run to read."""
 
@@ -157,7 +181,6 @@ class EvalConfig(Checked):
         "-1 for the CPU, else the GPU's number (default: a GPU if there is one)", None, DEVICE_ID
     )
     ptrain_ver: str | None = flag("tokenizer to use in place of the run's own", None, alias=("model_name_or_path",))
-    amp: bool = flag("mixed precision: matrix products in bfloat16", False)
 
     def __post_init__(self) -> None:
         """Check ranges, the name and the task."""
@@ -176,6 +199,9 @@ GROUPS = (
     OptimConfig,
     GateFlags,
     DistillConfig,
+    PrecisionConfig,
+    SpeedConfig,
+    CacheConfig,
 )
 LEGACY_KEYS = {"num_gpu", "d_emb"}
 """Keys of released runs that are not read: an older spelling of `device_id`, and a size that never reached a model."""

@@ -4,8 +4,9 @@ A split is tokenised once per (content of its file, tokenizer, max_seq_len) and 
 memory-mapped. The order of the rows depends on nothing but (lengths, batch_size, seed, epoch), so a run can go on at
 any update, and no generator is shared with anything else. Shapes: B batch, S tokens.
 
-Departures from the released code, which tokenises twice per step and pads every sentence to `max_seq_len`: rows of
-similar length share a batch (within windows of `WINDOW` batches), and a batch is as wide as its longest row.
+Departures from the released code, which tokenises twice per step and pads every sentence to `max_seq_len`: rows of the
+same length share a batch, so that it has no padding, and what is left over of each length fills batches of neighbouring
+lengths, as wide as their longest row.
 """
 
 import hashlib
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from fine_tune import distributed
 from fine_tune.flag import first_line
 from fine_tune.path import cache_dir
 from fine_tune.task import Task, read_split
@@ -32,9 +34,11 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 1
 """Raise when what the cache holds, or how rows are read, changes."""
-WINDOW = 100
-"""Batches that are sorted by length together: large enough for little padding, small enough to stay random."""
 TOKENIZE_AT_ONCE = 8192
+
+
+Inputs = dict[str, Tensor | None]
+"""Arguments of a model, (B, S) each; `attention_mask` is None where there is no padding."""
 
 
 @dataclass
@@ -50,6 +54,8 @@ class Split:
         token_type_ids: Flat segment numbers.
         offsets: (N + 1,).
         pad_id: Token id of padding.
+        max_seq_len: Tokens of a row at most.
+        key: Name that stands for its content, tokenizer and length limit.
     """
 
     task: Task
@@ -60,6 +66,8 @@ class Split:
     token_type_ids: NDArray[np.uint8]
     offsets: NDArray[np.int64]
     pad_id: int
+    max_seq_len: int
+    key: str
 
     def __len__(self) -> int:
         """Rows."""
@@ -70,16 +78,22 @@ class Split:
         """(N,) tokens of each row."""
         return np.diff(self.offsets)
 
-    def inputs(self, rows: NDArray[np.int64], pad_to: int | None = None) -> dict[str, Tensor]:
-        """Make the model's inputs (B, S) of some rows, padded to their longest, or to `pad_to` tokens."""
+    def token_index(
+        self, rows: NDArray[np.int64], width: int | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Find the tokens of some rows: numbers (B, S) in the flat arrays, 0 for padding, and which are real."""
         start = self.offsets[rows][:, None]
         length = self.offsets[rows + 1][:, None] - start
-        column = np.arange(pad_to or length.max())[None, :]
+        column = np.arange(width or length.max())[None, :]
         real = column < length
-        index = np.where(real, start + column, 0)
+        return np.where(real, start + column, 0), real
+
+    def inputs(self, rows: NDArray[np.int64], pad_to: int | None = None) -> Inputs:
+        """Make the model's inputs (B, S) of some rows, padded to their longest, or to `pad_to` tokens."""
+        index, real = self.token_index(rows, pad_to)
         return {
             "input_ids": torch.from_numpy(np.where(real, self.input_ids[index], self.pad_id).astype(np.int64)),
-            "attention_mask": torch.from_numpy(real.astype(np.float32)),
+            "attention_mask": None if real.all() else torch.from_numpy(real.astype(np.float32)),
             "token_type_ids": torch.from_numpy(np.where(real, self.token_type_ids[index], 0).astype(np.int64)),
         }
 
@@ -90,16 +104,16 @@ class Batch:
 
     Attributes:
         rows: (B,) row numbers.
-        student: The student's inputs, (B, S) each.
+        student: The student's inputs.
         teacher: The teacher's inputs, of its own tokenizer; the same object where the tokenizers agree.
         label: (B,).
-        mask: (B, S) real tokens, or None where padding counts.
+        mask: (B, S), 1 for real tokens; None where there is no padding, or where it counts.
         weight: Share of this micro-batch in its update.
     """
 
     rows: NDArray[np.int64]
-    student: dict[str, Tensor]
-    teacher: dict[str, Tensor]
+    student: Inputs
+    teacher: Inputs
     label: Tensor
     mask: Tensor | None
     weight: float
@@ -140,6 +154,16 @@ def load_split(task: Task, name: str, tokenizer: PreTrainedTokenizerFast, max_se
     content = hashlib.sha256(task.file(name).read_bytes()).hexdigest()
     what = f"{FORMAT} {task!r} {name} {content} {fingerprint(tokenizer)} {max_seq_len}"
     folder = cache_dir() / f"{task.name}-{name}-{hashlib.sha256(what.encode()).hexdigest()[:20]}"
+    with distributed.main_first():
+        fill_cache(folder, task, name, tokenizer, max_seq_len)
+    arrays = {file.stem: np.load(file, mmap_mode="r") for file in folder.glob("*.npy")}
+    label = arrays.pop("label", None)
+    facts: dict[str, Any] = {"pad_id": tokenizer.pad_token_id, "max_seq_len": max_seq_len, "key": folder.name}
+    return Split(task=task, name=name, label=label, **facts, **arrays)
+
+
+def fill_cache(folder: Path, task: Task, name: str, tokenizer: PreTrainedTokenizerFast, max_seq_len: int) -> None:
+    """Tokenise a split into its folder of the cache, if that is not there; whole or not at all."""
     if not folder.is_dir():
         arrays = tokenize(task, name, tokenizer, max_seq_len)
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -154,8 +178,6 @@ def load_split(task: Task, name: str, tokenizer: PreTrainedTokenizerFast, max_se
             shutil.rmtree(building)
             if not folder.is_dir():  # else another process finished first; its arrays are the same
                 raise
-    arrays = {file.stem: np.load(file, mmap_mode="r") for file in folder.glob("*.npy")}
-    return Split(task=task, name=name, pad_id=tokenizer.pad_token_id, label=arrays.pop("label", None), **arrays)
 
 
 def tokenize(task: Task, name: str, tokenizer: PreTrainedTokenizerFast, max_seq_len: int) -> dict[str, NDArray[Any]]:
@@ -184,14 +206,17 @@ def tokenize(task: Task, name: str, tokenizer: PreTrainedTokenizerFast, max_seq_
 
 
 def batch_rows(lengths: NDArray[np.int64], batch_size: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
-    """Cut one epoch into batches of similar lengths: every row exactly once, the last short batch kept."""
+    """Cut one epoch into batches, as many as can be of a single length: every row exactly once, one short batch."""
     generator = np.random.default_rng([seed, epoch])
     order = generator.permutation(len(lengths))
-    batches = []
-    for at in range(0, len(order), batch_size * WINDOW):
-        window = order[at : at + batch_size * WINDOW]
-        window = window[np.argsort(lengths[window], kind="stable")]
-        batches += [window[cut : cut + batch_size] for cut in range(0, len(window), batch_size)]
+    order = order[np.argsort(lengths[order], kind="stable")]
+    batches, rest = [], []
+    for alike in np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1):
+        full = len(alike) // batch_size * batch_size
+        batches += np.split(alike[:full], full // batch_size) if full else []
+        rest.append(alike[full:])
+    left = np.concatenate(rest)
+    batches += np.split(left, range(batch_size, len(left), batch_size)) if len(left) else []
     return [batches[index] for index in generator.permutation(len(batches))]
 
 
@@ -204,6 +229,8 @@ def updates(
     seed: int,
     pad_to: int | None = None,
     start: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> Iterator[list[Batch]]:
     """Give the micro-batches of update after update, without end, from update `start` (0-based) on.
 
@@ -211,17 +238,20 @@ def updates(
         student: The rows as the student reads them; their lengths decide the order.
         teacher: The same rows as the teacher reads them; None if both read the same.
         batch_size: Rows per update; an epoch's last update may have fewer.
-        accum_step: Micro-batches an update is cut into.
+        accum_step: Micro-batches that every process cuts its share of an update into.
         seed: Seed of the order.
         pad_to: Pad to this many tokens and let padding count (released); None pads to the longest and masks.
         start: First update.
+        rank: Number of this process.
+        world_size: Processes; every one takes every `world_size`-th row, so that all have rows of the same lengths.
 
     Raises:
         ValueError: The split has no labels.
     """
     if student.label is None:
         raise ValueError(f"--dataset {student.name}: this split of {student.task.name} has no labels to train on")
-    label, lengths, micro_size = torch.from_numpy(np.array(student.label)), student.lengths, batch_size // accum_step
+    label, lengths = torch.from_numpy(np.array(student.label)), student.lengths
+    micro_size = -(-batch_size // (accum_step * world_size))
 
     def micro_batch(rows: NDArray[np.int64], weight: float) -> Batch:
         inputs = student.inputs(rows, pad_to)
@@ -234,12 +264,19 @@ def updates(
             weight=weight,
         )
 
+    def share(rows: NDArray[np.int64]) -> list[Batch]:
+        mine = rows[rank::world_size]
+        if len(mine) == 0:  # the others wait for this process all the same
+            return [micro_batch(rows[:1], 0.0)]
+        parts = (mine[at : at + micro_size] for at in range(0, len(mine), micro_size))
+        # Gradients are averaged over the processes.
+        return [micro_batch(part, world_size * len(part) / len(rows)) for part in parts]
+
     def forever() -> Iterator[list[Batch]]:
         epoch, skip = divmod(start, -(-len(student) // batch_size))
         while True:
             for rows in batch_rows(lengths, batch_size, seed, epoch)[skip:]:
-                parts = (rows[at : at + micro_size] for at in range(0, len(rows), micro_size))
-                yield [micro_batch(part, len(part) / len(rows)) for part in parts]
+                yield share(rows)
             epoch, skip = epoch + 1, 0
 
     return forever()

@@ -27,14 +27,6 @@ def device_number(device: torch.device) -> int:
     return device.index if device.type == "cuda" else -1
 
 
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether the hardware multiplies bfloat16 matrices itself; emulated ones are slower than float32."""
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
 def keep_freed_memory() -> None:
     """Let the C library keep the memory of large tensors for the next step, where it is glibc.
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fine_tune import distributed, process
 from fine_tune.data import Split
 from fine_tune.device import to_device
 from fine_tune.losses import hard_target_loss
@@ -40,12 +41,17 @@ def metric(name: str) -> Metric:
 
 @torch.no_grad()
 def predict(model: Classifier, split: Split, batch_size: int, device: torch.device) -> torch.Tensor:
-    """Give the logits (N, C) of every row, in the order of the file, on the CPU; long rows share batches."""
+    """Give the logits (N, C) of every row, in the order of the file, on the CPU; long rows share batches.
+
+    Several processes share the batches, and every one gets all logits.
+    """
     model.eval()
     order = np.argsort(split.lengths, kind="stable")
     parts = [order[at : at + batch_size] for at in range(0, len(order), batch_size)]
-    logits = torch.cat([model(**to_device(split.inputs(rows), device)).logits for rows in parts]).cpu()
-    return logits[np.argsort(order, kind="stable")]
+    logits = torch.zeros(len(split), split.task.num_class, device=device)
+    for rows in parts[process.rank() :: process.world_size()]:
+        logits[rows] = model(**to_device(split.inputs(rows), device)).logits
+    return distributed.add_up(logits).cpu()
 
 
 def decide(task: Task, logits: torch.Tensor) -> NDArray[Any]:

@@ -14,6 +14,8 @@ import typing
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+from fine_tune.process import is_main
+
 REQUIRED = dataclasses.MISSING
 Group = TypeVar("Group")
 
@@ -94,8 +96,8 @@ class Parser(argparse.ArgumentParser):
         return super().parse_args(args, namespace)
 
     def error(self, message: str) -> typing.NoReturn:
-        """Say what is wrong and exit with code 2."""
-        self.exit(2, f"{self.prog}: error: {message}\n")
+        """Say what is wrong, once if torchrun started several processes, and exit with code 2."""
+        self.exit(2, f"{self.prog}: error: {message}\n" if is_main() else None)
 
 
 def value_type(annotation: Any) -> type:

@@ -4,13 +4,11 @@ import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from transformers import PreTrainedTokenizerFast
 
 from fine_tune.checkpoint import fill, load_state, pick_checkpoint
 from fine_tune.config import TeacherRef, load_config
 from fine_tune.data import load_tokenizer
-from fine_tune.device import has_bfloat16
 from fine_tune.model.classifier import Classifier, empty_encoder
 from fine_tune.path import run_dir
 from fine_tune.task import Task
@@ -26,6 +24,11 @@ class Loaded(NamedTuple):
     config: dict[str, Any]
     folder: Path
     step: int
+
+    @property
+    def checkpoint(self) -> Path:
+        """The model's file."""
+        return self.folder / f"model-{self.step}.pt"
 
 
 def load_run(experiment: str, model: str, task: Task, step: int | None, ptrain_ver: str | None, flag: str) -> Loaded:
@@ -86,28 +89,16 @@ def has_own_tokenizer(folder: Path) -> bool:
     return (folder / "tokenizer").is_dir()
 
 
-def load_teacher(ref: TeacherRef, task: Task, device: torch.device, amp: bool, ptrain_ver: str | None) -> Loaded:
-    """Load the frozen teacher onto its device; a released one may need `ptrain_ver` for its tokenizer."""
+def load_teacher(ref: TeacherRef, task: Task, ptrain_ver: str | None) -> Loaded:
+    """Load the teacher, frozen; a released one may need `ptrain_ver` for its tokenizer."""
     if has_own_tokenizer(run_dir(ref.teacher_exp, ref.tmodel, task.name)):
         ptrain_ver = None
     teacher = load_run(ref.teacher_exp, ref.tmodel, task, ref.tckpt, ptrain_ver, "--tckpt")
     if teacher.config["task"] != task.name or teacher.config["num_class"] != task.num_class:
         found = f"{teacher.config['task']} with {teacher.config['num_class']} classes"
         raise ValueError(f"--teacher_exp {ref.teacher_exp}: its config.json is for {found}, not for {task.name}")
-    teacher.model.requires_grad_(False).to(device)
-    set_amp(teacher.model, device, amp)
+    teacher.model.requires_grad_(False)
     return teacher
-
-
-def set_amp(model: Classifier, device: torch.device, amp: bool) -> None:
-    """Switch mixed precision on where it is asked for.
-
-    Raises:
-        ValueError: The device cannot.
-    """
-    if amp and not has_bfloat16(device):
-        raise ValueError(f"--amp: {device} has no bfloat16; leave the flag out")
-    model.amp = amp
 
 
 def check_length(model: Classifier, max_seq_len: int) -> None:

@@ -1,12 +1,18 @@
-"""What a run tells: TensorBoard, `metrics.jsonl`, one progress line; and running means that never wait for a GPU."""
+"""What a run tells: TensorBoard, `metrics.jsonl`, one progress line; and running means that never wait for a GPU.
+
+Of several processes, all take part in a mean, and the first one writes.
+"""
 
 import json
 import math
 from pathlib import Path
 
+import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
+
+from fine_tune import distributed, process
 
 
 class Meter:
@@ -25,12 +31,15 @@ class Meter:
             self.total[name] = self.total[name] + value if name in self.total else value
 
     def mean(self, step: int) -> dict[str, float]:
-        """Read the means and start anew.
+        """Read the means, over all processes, and start anew.
 
         Raises:
             FloatingPointError: A mean is not finite.
         """
-        means = {name: (total / self.weight).item() for name, total in self.total.items()}
+        device = next(iter(self.total.values())).device
+        totals = torch.stack([torch.tensor(self.weight, device=device), *(t.to(device) for t in self.total.values())])
+        weight, *sums = distributed.add_up(totals.double()).tolist()
+        means = {name: total / weight for name, total in zip(self.total, sums, strict=True)}
         self.total, self.weight = {}, 0.0
         if bad := {name: value for name, value in means.items() if not math.isfinite(value)}:
             raise FloatingPointError(f"not finite by step {step}: {bad}; lower the learning rate or the loss weights")
@@ -48,9 +57,10 @@ class TrainLog:
 
     def __init__(self, run_dir: Path, log_dir: Path, total_step: int) -> None:
         """Open everything."""
-        self.board = SummaryWriter(str(log_dir))
-        self.lines = (run_dir / "metrics.jsonl").open("a", encoding="utf-8")
-        self.bar = tqdm(total=total_step, dynamic_ncols=True, mininterval=1, unit="step")
+        self.bar = tqdm(total=total_step, dynamic_ncols=True, mininterval=1, unit="step", disable=not process.is_main())
+        if process.is_main():
+            self.board = SummaryWriter(str(log_dir))
+            self.lines = (run_dir / "metrics.jsonl").open("a", encoding="utf-8")
 
     def __enter__(self) -> "TrainLog":
         """Give itself."""
@@ -59,8 +69,9 @@ class TrainLog:
     def __exit__(self, *_: object) -> None:
         """Close everything."""
         self.bar.close()
-        self.lines.close()
-        self.board.close()
+        if process.is_main():
+            self.lines.close()
+            self.board.close()
 
     def advance(self) -> None:
         """Count one update."""
@@ -68,11 +79,22 @@ class TrainLog:
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """Write one entry under `train/`."""
+        if not process.is_main():
+            return
         for name, value in values.items():
             self.board.add_scalar(f"train/{name}", value, step)
         print(json.dumps({"step": step, **values}), file=self.lines, flush=True)
         losses = {name: f"{value:.4f}" for name, value in values.items() if name.endswith("loss")}
         self.bar.set_postfix(losses, refresh=False)
+
+
+def write_scalars(log_dir: Path, split: str, scores: dict[int, dict[str, float]]) -> None:
+    """Write the scores of checkpoints, by step and name, to TensorBoard."""
+    if process.is_main():
+        with SummaryWriter(str(log_dir)) as board:
+            for step, values in scores.items():
+                for name, value in values.items():
+                    board.add_scalar(f"{split}/{name}", value, step)
 
 
 def is_due(step: int, every: int, last: int) -> bool:

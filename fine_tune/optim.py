@@ -1,43 +1,57 @@
-"""AdamW with linear warm-up and linear decay; one `Updater` per group of modules that share a schedule.
+"""AdamW with linear warm-up and linear decay, for one or more parts of a method that each have a schedule of their own.
 
 Source: released code (linear schedule of transformers; no decay of biases and layer norms, the gates' included).
-Departures: the fused AdamW of torch, which differs from the plain one in rounding only.
+Departures: the fused AdamW of torch, and `lazy` for word embeddings; both differ from the plain one in rounding only.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fine_tune.config import OptimConfig
+from fine_tune.lazy import LazyRows
 
 
-def parameter_groups(modules: Iterable[nn.Module], weight_decay: float) -> list[dict[str, object]]:
-    """Split parameters in two: those that decay, and biases and layer norms, which do not."""
+def parameter_groups(
+    modules: Iterable[nn.Module], weight_decay: float, without: Tensor | None = None
+) -> list[dict[str, object]]:
+    """Split parameters, all but one, in two: those that decay, and biases and layer norms, which do not."""
     decay: list[nn.Parameter] = []
     keep: list[nn.Parameter] = []
     for module in modules:
         for name, parameter in module.named_parameters():
-            is_norm = "layernorm" in name.lower().replace("_", "")  # BERT: LayerNorm, ALBERT: layer_norm
-            (keep if is_norm or name.endswith("bias") else decay).append(parameter)
+            if parameter is not without:
+                is_norm = "layernorm" in name.lower().replace("_", "")  # BERT: LayerNorm, ALBERT: layer_norm
+                (keep if is_norm or name.endswith("bias") else decay).append(parameter)
     return [{"params": decay, "weight_decay": weight_decay}, {"params": keep, "weight_decay": 0.0}]
 
 
-class Updater:
-    """Clips, steps, decays the learning rate and clears the gradients of some modules.
+class Part:
+    """Modules with a schedule of their own: optimiser, learning rate, clipping.
 
     Args:
         modules: Modules to train; the gradient of each is clipped by itself.
         config: Optimiser settings.
         total_step: Update at which the learning rate reaches 0.
         warmup_step: Updates over which it rises to its peak.
+        lazy: Embedding of the one module, whose rows are updated when they are read, see `lazy`.
     """
 
-    def __init__(self, modules: Sequence[nn.Module], config: OptimConfig, total_step: int, warmup_step: int) -> None:
+    def __init__(
+        self,
+        modules: Sequence[nn.Module],
+        config: OptimConfig,
+        total_step: int,
+        warmup_step: int,
+        lazy: nn.Embedding | None = None,
+    ) -> None:
         """Build optimiser and schedule."""
-        self.modules = list(modules)
+        self.lazy = LazyRows(lazy, config, total_step) if lazy is not None else None
+        rows = lazy.weight if lazy is not None else None
+        self.clipped = [[weight for weight in module.parameters() if weight is not rows] for module in modules]
         self.max_norm = config.max_norm
-        groups = parameter_groups(self.modules, config.weight_decay)
+        groups = parameter_groups(modules, config.weight_decay, without=rows)
         betas = (config.beta1, config.beta2)
         self.optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=betas, eps=config.eps, fused=True)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
@@ -49,13 +63,45 @@ class Updater:
         """Learning rate of the next update."""
         return float(self.scheduler.get_last_lr()[0])
 
-    def step(self) -> None:
-        """Make one update from the gradients gathered so far."""
-        for module in self.modules:
-            nn.utils.clip_grad_norm_(module.parameters(), self.max_norm)
-        self.optimizer.step()
+    def step(self, scaler: torch.amp.GradScaler) -> None:
+        """Clip the gradients gathered so far, make one update, clear them."""
+        scaler.unscale_(self.optimizer)
+        for weights in self.clipped:
+            rows = [self.lazy.gradient()] if self.lazy else []
+            nn.utils.clip_grad_norm_([*weights, *rows], self.max_norm)
+        if self.lazy:
+            self.lazy.step(self.lr)
+        scaler.step(self.optimizer)
         self.scheduler.step()
         self.optimizer.zero_grad(set_to_none=True)
+
+
+class Updater:
+    """Backward passes and updates of the parts of a method.
+
+    Args:
+        parts: By the prefix of their flags: "" for the student, "gate_" for the gates.
+        half: Scale the loss so that float16 gradients do not vanish.
+    """
+
+    def __init__(self, parts: Mapping[str, Part], half: bool = False) -> None:
+        """Start the loss scale."""
+        self.parts = dict(parts)
+        self.scaler = torch.amp.GradScaler(enabled=half)
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradient of a loss."""
+        self.scaler.scale(loss).backward()
+
+    def rates(self) -> dict[str, float]:
+        """Learning rates of the next update, `lr` and `gate_lr`, say."""
+        return {f"{prefix}lr": part.lr for prefix, part in self.parts.items()}
+
+    def step(self) -> None:
+        """Make one update of every part from the gradients gathered so far."""
+        for part in self.parts.values():
+            part.step(self.scaler)
+        self.scaler.update()
 
 
 def linear_schedule(step: int, total_step: int, warmup_step: int) -> float:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fine_tune.process import is_main
+
 PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -50,7 +52,9 @@ def log_dir(experiment: str, model: str, task: str) -> Path:
 
 
 def write_whole(file: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` fill a temporary file beside `file`, then put it in place in one step."""
+    """Let `write` fill a temporary file beside `file`, then put it in place in one step; in the first process only."""
+    if not is_main():
+        return
     temporary = file.with_name(f".{file.name}.part")
     write(temporary)
     with temporary.open("rb") as handle:

@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,17 +15,23 @@ import torch
 import transformers
 from transformers import PreTrainedTokenizerFast
 
+from fine_tune import distributed, process
 from fine_tune.config import RunConfig, TeacherRef, save_config
 from fine_tune.device import keep_freed_memory
 from fine_tune.model.classifier import Classifier
 from fine_tune.path import PROJECT, log_dir, run_dir, write_json
+from fine_tune.seed import own_dropout, set_seed
 
 
-def set_up_process() -> None:
-    """Set up memory, and messages: ours from INFO on, the libraries' errors only, no bars while weights load."""
+def set_up_process(seed: int = 0, device: torch.device | None = None) -> None:
+    """Set up memory, seeds, other processes, and messages: ours from INFO on, the libraries' errors only."""
+    distributed.start(device or torch.device("cpu"))
+    set_seed(seed)
     keep_freed_memory()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    logging.getLogger("fine_tune").setLevel(logging.INFO)
+    logging.getLogger("fine_tune").setLevel(logging.INFO if process.is_main() else logging.ERROR)
+    if not process.is_main():
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
 
@@ -57,6 +64,11 @@ def start_run(
     argv: list[str],
 ) -> Path:
     """Create the folder of a run with what later readers need: configuration, architecture, tokenizer, provenance."""
+    own_dropout(cfg.seed)
+    distributed.barrier()  # by now every process has looked at what is there
+    if not process.is_main():
+        distributed.barrier()
+        return run_dir(cfg.experiment, cfg.model, cfg.task)
     folder = new_run_dir(cfg)
     for old in (folder, log_dir(cfg.experiment, cfg.model, cfg.task)):
         if old.exists():  # moved aside first: an interrupted removal leaves nothing that looks like a run
@@ -65,14 +77,18 @@ def start_run(
     save_config(folder / "config.json", values)
     model.encoder.config.to_json_file(folder / "encoder.json")
     tokenizer.save_pretrained(folder / "tokenizer")
-    write_json(folder / "run.json", {"argv": argv, **versions(), "device": devices, "start": now(), "end": None})
+    origin = {"argv": argv, **versions(), "device": devices, "processes": process.world_size()}
+    write_json(folder / "run.json", origin | {"start": now(), "end": None})
+    distributed.barrier()
     return folder
 
 
 def finish_run(folder: Path) -> None:
-    """Note the end of a run in its `run.json`."""
+    """Note the end of a run in its `run.json`, say where it is, leave the other processes."""
     file = folder / "run.json"
     write_json(file, json.loads(file.read_text(encoding="utf-8")) | {"end": now()})
+    print(f"\ncheckpoints and logs: {folder}")
+    distributed.stop()
 
 
 def now() -> str:

@@ -5,9 +5,17 @@ import random
 import numpy
 import torch
 
+from fine_tune import process
+
 
 def set_seed(seed: int) -> None:
     """Seed Python, NumPy and torch on every device."""
     random.seed(seed)
     numpy.random.seed(seed % 2**32)
     torch.manual_seed(seed)
+
+
+def own_dropout(seed: int) -> None:
+    """Let every process after the first draw its own dropout, once all have built the same models."""
+    if process.rank() > 0:
+        torch.manual_seed((seed + process.rank()) % 2**63)

@@ -16,7 +16,8 @@ export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=true
 runs=$(python -c 'from fine_tune.path import data_dir; print(data_dir() / "fine_tune_experiment")')
 finished() { grep -q '"end": "' "$runs/$1_bert_sample/run.json" 2>/dev/null; }
 amp=$(python -c '
-from fine_tune.device import has_bfloat16, resolve_device
+from fine_tune.device import resolve_device
+from fine_tune.precision import has_bfloat16
 print("--amp" if has_bfloat16(resolve_device(None)) else "")')
 common=(--task sample --log_step 25 --overwrite $amp)
 

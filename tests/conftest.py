@@ -214,7 +214,7 @@ def tuned(encoder: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
         call(
             "run_fine_tune", "--experiment", "teacher", "--task", "sst2", "--ptrain_ver", encoder, "--max_seq_len", 24,
             "--total_step", 4, "--warmup_step", 1, "--batch_size", 8, "--lr", 5e-2, "--log_step", 1, "--ckpt_step", 2,
-            "--device_id", -1,
+            "--device_id", -1, "--dropout", 0,
         )  # fmt: skip
     return root
 

@@ -1,5 +1,6 @@
 """Tests of one LAD step: one backward pass of the sum has the gradients of the released code's many passes."""
 
+import copy
 import itertools
 
 import pytest
@@ -15,7 +16,8 @@ from fine_tune.losses import hard_target_loss, hidden_mse_loss, soft_target_loss
 from fine_tune.model.classifier import Classifier, pretrained_encoder, student_encoder
 from fine_tune.model.gate import GateChain
 from fine_tune.task import TASKS
-from fine_tune.train.lad import train_lad
+from fine_tune.teacher import LiveTeacher
+from fine_tune.train.lad import teacher_needs, train_lad
 
 CPU = torch.device("cpu")
 LENGTH = 24
@@ -23,15 +25,19 @@ WEIGHTS = DistillConfig(softmax_temp=3.0, soft_weight=0.3, hard_weight=0.7, hidd
 
 
 class Recorder:
-    """Stands in for an updater and for the log: keeps the gradients of its modules, and the scalars."""
+    """Stands in for updater and log: keeps the gradients of the parts, and the scalars."""
 
-    lr = 0.0
+    def __init__(self, *parts: list[nn.Module]) -> None:
+        self.parts, self.gradients, self.values = parts, [], {}
 
-    def __init__(self, *modules: nn.Module) -> None:
-        self.modules, self.gradients, self.values = modules, [], {}
+    def backward(self, loss: torch.Tensor) -> None:
+        loss.backward()
+
+    def rates(self) -> dict[str, float]:
+        return {"lr": 0.0}
 
     def step(self) -> None:
-        self.gradients = gradients(*self.modules)
+        self.gradients = [gradients(*modules) for modules in self.parts]
 
     def advance(self) -> None:
         pass
@@ -73,14 +79,18 @@ def rows(data, encoder):
 
 
 def one_step(models, batches: list[Batch], folder):
-    """Run `train_lad` for one step; gives the gradients of student and gates, and the scalars."""
+    """Run `train_lad` for one step; gives the gradients of student and gates, and the scalars.
+
+    Where padding is masked, the teacher attends by length, as in a run; the models of the caller attend under a mask.
+    """
     teacher, student, gates = models
     student.zero_grad()
     gates.zero_grad()
-    cfg = RunConfig(experiment="x", task="sst2")
-    updaters, log = (Recorder(student), Recorder(*gates.blocks.values())), Recorder()
-    train_lad(cfg, WEIGHTS, 1, models, updaters, iter([batches]), Devices(CPU, CPU, CPU), folder, log)
-    return updaters[0].gradients, updaters[1].gradients, log.values
+    cfg, apart = RunConfig(experiment="x", task="sst2"), any(batch.mask is not None for batch in batches)
+    outputs = LiveTeacher(copy.deepcopy(teacher), CPU, teacher_needs(gates).layers, by_length=apart)
+    recorder, places = Recorder([student], list(gates.blocks.values())), Devices(CPU, CPU, CPU)
+    train_lad(cfg, WEIGHTS, 1, (outputs, student, gates), recorder, iter([batches]), places, folder, recorder)
+    return *recorder.gradients, recorder.values
 
 
 def apart(models, batch: Batch, layer_loss) -> tuple[list, list]:
@@ -91,7 +101,7 @@ def apart(models, batch: Batch, layer_loss) -> tuple[list, list]:
     with torch.no_grad():
         t = teacher(**batch.teacher)
     s = student(**batch.student)
-    targets = gates(t.hidden_states, batch.mask)
+    targets, _ = gates(t.hidden_states, batch.mask)
     (WEIGHTS.soft_weight * soft_target_loss(s.logits, t.logits, WEIGHTS.softmax_temp)).backward(retain_graph=True)
     (WEIGHTS.hard_weight * hard_target_loss(s.logits, batch.label)).backward(retain_graph=True)
     for state, target in zip(s.hidden_states, targets, strict=True):
@@ -185,10 +195,15 @@ def test_accumulated_micro_batches_have_the_gradient_of_the_whole(models, rows, 
 
 
 def test_the_teacher_gets_no_gradient_and_stays_in_eval_mode(models, rows, tmp_path):
-    teacher, student, _ = models
+    teacher, student, gates = models
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
-    teacher.train()
-    one_step(models, next(updates(rows, batch_size=8, seed=1)), tmp_path)
+    teacher.train().requires_grad_(True)
+    student.eval()
+    cfg, batches = RunConfig(experiment="x", task="sst2"), updates(rows, batch_size=8, seed=1)
+    outputs, recorder = LiveTeacher(teacher, CPU, range(4), by_length=True), Recorder([student])
+    train_lad(cfg, WEIGHTS, 1, (outputs, student, gates), recorder, batches, Devices(CPU, CPU, CPU), tmp_path, recorder)
+    assert len(recorder.gradients[0]) == len(list(student.parameters()))
     assert not teacher.training and student.training
+    assert not any(p.requires_grad for p in teacher.parameters())
     assert all(p.grad is None for p in teacher.parameters())
     assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())

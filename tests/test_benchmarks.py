@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from fine_tune import build, log
+
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 
 
@@ -17,16 +19,26 @@ def bench(data, encoder, monkeypatch, capsys):
     def run(script: str, *flags: object) -> dict:
         argv = [script, "--encoder", encoder, "--batch_size", 4, "--max_seq_len", 32, *flags]
         monkeypatch.setattr(sys, "argv", [str(word) for word in argv])
+        for module, name in ((build, "updates_of"), (log, "TrainLog")):  # bench_step.py puts its own in their place
+            monkeypatch.setattr(module, name, getattr(module, name))
         runpy.run_path(str(FOLDER / script), run_name="__main__")
         return json.loads(capsys.readouterr().out.splitlines()[-1])
 
     return run
 
 
-def test_step_times_of_both_contenders(bench):
-    figures = bench("bench_step.py", "--method", "lad", "--rounds", 1, "--our_steps", 2, "--device_id", -1)
-    assert figures["layers"] == [4, 2]
+@pytest.mark.parametrize("method", ["lad", "teacher"])
+def test_step_times_of_both_contenders(method, bench):
+    flags = ("--rounds", 1, "--our_steps", 2, "--device_id", -1, "--no_memory")
+    figures = bench("bench_step.py", "--method", method, *flags)
     assert figures["ratio"] == pytest.approx(figures["released_ms"] / figures["ours_ms"], rel=0.1)
+    assert figures["gflop_per_step"] >= 0 and figures["gemm_fraction"] >= 0 and figures["tokens_per_s"] > 0
+
+
+@pytest.mark.slow
+def test_peak_memory_of_both_contenders(bench):
+    figures = bench("bench_step.py", "--rounds", 1, "--our_steps", 2, "--device_id", -1)
+    assert figures["ours_peak_mb"] > 0 and figures["released_peak_mb"] > 0
 
 
 def test_data_path(bench):

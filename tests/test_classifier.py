@@ -46,6 +46,14 @@ def test_logits_do_not_depend_on_padding(folder, inputs):
     torch.testing.assert_close(model(**wide).logits, model(**inputs).logits, rtol=1e-4, atol=1e-6)
 
 
+def test_no_mask_is_a_mask_of_ones(folder, inputs):
+    model = Classifier(pretrained_encoder(folder), 3, 0.5).eval()
+    got, want = (model(**inputs | {"attention_mask": mask}) for mask in (None, torch.ones(inputs["input_ids"].shape)))
+    torch.testing.assert_close(got.logits, want.logits, rtol=1e-5, atol=1e-6)
+    for one, other in zip(got.hidden_states, want.hidden_states, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
 def test_dropout_is_set_everywhere(folder):
     """Also where an encoder's own configuration says otherwise."""
     model = Classifier(pretrained_encoder(folder, 0.375), 2, 0.375)

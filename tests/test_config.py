@@ -9,12 +9,15 @@ import pytest
 
 from fine_tune.config import (
     GROUPS,
+    CacheConfig,
     DistillConfig,
     EpochConfig,
     EvalConfig,
     GateFlags,
     OptimConfig,
+    PrecisionConfig,
     RunConfig,
+    SpeedConfig,
     StepConfig,
     StudentConfig,
     TeacherConfig,
@@ -55,7 +58,8 @@ BAD = [
     (OptimConfig, "eps", (0.0,)), (OptimConfig, "weight_decay", (-0.1,)), (OptimConfig, "max_norm", (0.0,)),
     (GateFlags, "gate_device_id", (-2,)), (DistillConfig, "softmax_temp", (0.0, -1.0)),
     (DistillConfig, "soft_weight", (-0.1,)), (DistillConfig, "hard_weight", (-0.1,)),
-    (DistillConfig, "hidden_mse_weight", (-1.0,)), (EvalConfig, "batch_size", (0,)), (EvalConfig, "device_id", (-2,)),
+    (DistillConfig, "hidden_mse_weight", (-1.0,)), (CacheConfig, "cache_budget", (0.0, -1.0)),
+    (EvalConfig, "batch_size", (0,)), (EvalConfig, "device_id", (-2,)),
 ]  # fmt: skip
 
 
@@ -179,8 +183,10 @@ def test_micro_batches_divide_the_batch():
 
 
 def test_no_name_stands_in_two_groups_that_a_run_merges():
-    teacher = (RunConfig, TeacherConfig, StepConfig, EpochConfig, OptimConfig)
-    student = (RunConfig, TeacherRef, StudentConfig, StepConfig, EpochConfig, OptimConfig, DistillConfig, GateFlags)
+    common = (RunConfig, StepConfig, EpochConfig, OptimConfig, PrecisionConfig, SpeedConfig)
+    teacher = (*common, TeacherConfig)
+    student = (*common, TeacherRef, StudentConfig, DistillConfig, GateFlags, CacheConfig)
+    assert {*teacher, *student} == set(GROUPS)
     for groups in (teacher, student):
         names = [{field.name for field in dataclasses.fields(group)} for group in groups]
         assert not any(one & other for one, other in itertools.combinations(names, 2))
@@ -192,7 +198,8 @@ def test_merged_puts_the_earlier_group_first():
 
 
 def test_a_configuration_read_back_is_the_one_saved(tmp_path):
-    groups = (make(RunConfig, seed=7, amp=True), TeacherConfig(num_class=2, dropout=0.25), OptimConfig(lr=1e-5))
+    own = (TeacherConfig(num_class=2, dropout=0.25), OptimConfig(lr=1e-5), PrecisionConfig(amp=True))
+    groups = (make(RunConfig, seed=7), *own)
     values = merged(*groups)
     save_config(tmp_path / "config.json", values)
     assert load_config(tmp_path) == {name: value for name, value in values.items() if value is not None}

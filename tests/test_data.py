@@ -2,6 +2,7 @@
 
 import itertools
 import os
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -55,19 +56,43 @@ def test_batches_do_not_come_in_the_order_of_length():
     assert widths != sorted(widths) and widths != sorted(widths, reverse=True)
 
 
-def test_padding_is_at_most_a_tenth_on_lengths_like_those_of_sst2():
+@pytest.mark.parametrize(("count", "size"), [(1003, 32), (1003, 2), (7000, 16), (64, 32)])
+def test_all_batches_but_one_per_length_have_a_single_length(count, size):
+    """Whatever can fill a batch of its own length does; the rest is cut in the order of length."""
+    lengths = np.resize(LENGTHS, count)
+    batches = batch_rows(lengths, size, 42, 0)
+    mixed = [lengths[rows] for rows in batches if len(set(lengths[rows])) > 1]
+    assert len(mixed) <= len(set(lengths))
+    single = Counter(int(lengths[rows[0]]) for rows in batches if len(rows) == size and len(set(lengths[rows])) == 1)
+    assert all(single[length] >= (lengths == length).sum() // size for length in set(lengths))
+    spans = sorted((part.min(), part.max()) for part in mixed)
+    assert all(one[1] <= other[0] for one, other in itertools.pairwise(spans))
+
+
+def test_padding_is_at_most_a_hundredth_on_lengths_like_those_of_sst2():
     lengths = np.random.default_rng(1).lognormal(np.log(11.2), 0.6, 20000).round().clip(3, 66).astype(int)
     assert 12 < lengths.mean() < 14.5
     padded = sum(lengths[rows].max() * len(rows) for rows in batch_rows(lengths, 32, 42, 0))
-    assert 1 - lengths.sum() / padded <= 0.1
+    assert 1 - lengths.sum() / padded <= 0.01
+
+
+def test_rows_of_one_length_change_their_company_from_epoch_to_epoch():
+    lengths = np.resize(LENGTHS, 7000)
+    first, second = ({frozenset(rows.tolist()) for rows in batch_rows(lengths, 16, 42, epoch)} for epoch in (0, 1))
+    assert len(first & second) <= 0.01 * len(first)
 
 
 def same(one, other):
     """Whether two updates are equal."""
     return len(one) == len(other) and all(
-        np.array_equal(a.rows, b.rows) and all(torch.equal(a.student[key], b.student[key]) for key in a.student)
+        np.array_equal(a.rows, b.rows) and all(alike(a.student[key], b.student[key]) for key in a.student)
         for a, b in zip(one, other, strict=True)
     )
+
+
+def alike(one, other):
+    """Whether two tensors are equal, or both missing."""
+    return one is other is None or (one is not None and other is not None and torch.equal(one, other))
 
 
 @pytest.mark.parametrize("start", [0, 1, 4, 5, 11])
@@ -93,8 +118,18 @@ def test_labels_and_masks_go_with_their_rows(split, data):
     rows = read_split(TASKS["sst2"], "train")
     for (batch,) in itertools.islice(updates(split, batch_size=7, seed=3), 4):
         assert batch.label.tolist() == [rows[row].label for row in batch.rows]
-        assert batch.mask.sum(1).tolist() == split.lengths[batch.rows].tolist()
+        assert batch.mask is batch.student["attention_mask"]
+        length, width = split.lengths[batch.rows], batch.student["input_ids"].shape[1]
+        real = [width] * len(length) if batch.mask is None else batch.mask.sum(1).tolist()
+        assert real == length.tolist() and width == length.max()
         assert batch.teacher is batch.student
+
+
+def test_there_is_a_mask_exactly_where_there_is_padding(split):
+    for (batch,) in itertools.islice(updates(split, batch_size=2, seed=3), 24):
+        assert (batch.mask is None) == (len(set(split.lengths[batch.rows])) == 1)
+    assert {split.inputs(np.array([row]))["attention_mask"] for row in range(24)} == {None}
+    assert split.inputs(np.array([0]), 24)["attention_mask"].sum() == split.lengths[0] < 24
 
 
 def test_padding_to_a_length_lets_padding_count(split):
@@ -125,6 +160,8 @@ def test_inputs_are_those_of_the_tokenizer(data, tokenizer, encoder, task, lengt
             )  # fmt: skip
             got = split.inputs(np.array(rows), pad_to)
             assert set(got) == set(want) == {"input_ids", "attention_mask", "token_type_ids"}
+            if got["attention_mask"] is None:  # no padding
+                assert want.pop("attention_mask").all() and got.pop("attention_mask") is None
             assert all(torch.equal(got[key], want[key].to(got[key].dtype)) for key in got)
 
 
@@ -147,7 +184,9 @@ def equal(one, other):
 
 def test_a_split_is_tokenised_once(split, tokenizer, monkeypatch):
     monkeypatch.setattr(module, "tokenize", lambda *_: pytest.fail("tokenised again"))
-    assert equal(load_split(TASKS["sst2"], "train", tokenizer, 24), split)
+    again = load_split(TASKS["sst2"], "train", tokenizer, 24)
+    assert equal(again, split)
+    assert (again.key, again.max_seq_len) == (split.key, split.max_seq_len) == (entries()[0], 24)
 
 
 def test_other_content_length_tokenizer_or_split_is_another_entry(split, data, tokenizer, encoder):

@@ -25,7 +25,7 @@ def random_split(task, count=200, labelled=True):
     )
     ids = np.array([str(row) for row in range(count)])
     empty = np.zeros(0)
-    return Split(task, "dev", ids, label if labelled else None, empty, empty, np.zeros(count + 1), 0)
+    return Split(task, "dev", ids, label if labelled else None, empty, empty, np.zeros(count + 1), 0, 24, "key")
 
 
 @pytest.mark.parametrize("name", list(TASKS))

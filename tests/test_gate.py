@@ -107,10 +107,12 @@ def test_opening_is_the_mean_of_the_gate_over_real_tokens(masked):
 
 def test_openings_are_named_by_the_teacher_layer_from_one():
     chain = random_chain([1, 3])
-    chain(states(), MASK)
-    openings = chain.openings()
+    _, openings = chain(states(), MASK)
     assert list(openings) == ["gate_2", "gate_3", "gate_4"]
-    assert all(0 < value < 1 for value in openings.values())
+    assert all(0 < value < 1 and not value.requires_grad for value in openings.values())
+    assert openings["gate_3"] is chain.blocks["2"].opening
+    _, openings = random_chain([1, 3], reverse=True)(states(), MASK)
+    assert list(openings) == ["gate_3", "gate_2"]
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -122,7 +124,7 @@ def test_chain_equals_the_reference(layer_map, reverse, masked):
     mask = MASK if masked else None
     want = reference.chain(double(layers), blocks, layer_map, MASK.numpy() if masked else None, reverse)
     real = (MASK if masked else torch.ones_like(MASK)).bool().numpy()
-    got = chain(layers, mask)
+    got, _ = chain(layers, mask)
     assert len(got) == len(layer_map)
     for one, other in zip(double(got), want, strict=True):
         np.testing.assert_allclose(one[real], other[real], rtol=1e-5, atol=1e-5)
@@ -130,8 +132,16 @@ def test_chain_equals_the_reference(layer_map, reverse, masked):
 
 def test_the_chain_starts_with_a_plain_teacher_layer():
     layers = states()
-    assert torch.equal(random_chain([0, 3])(layers)[0], layers[0])
-    assert torch.equal(random_chain([0, 3], reverse=True)(layers)[1], layers[3])
+    assert torch.equal(random_chain([0, 3])(layers)[0][0], layers[0])
+    assert torch.equal(random_chain([0, 3], reverse=True)(layers)[0][1], layers[3])
+
+
+def test_the_chain_reads_only_the_layers_of_its_order():
+    chain, layers = random_chain([0, 2]), states()
+    some = {layer: layers[layer] for layer in chain.order}
+    assert sorted(some) == [0, 1, 2]
+    for one, other in zip(chain(some)[0], chain(layers)[0], strict=True):
+        assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +162,7 @@ def test_only_blocks_that_a_student_layer_needs_are_built(layer_map, reverse, bu
 def test_every_gate_gets_a_gradient_and_the_teacher_is_only_read(layer_map, reverse, masked):
     chain, layers = random_chain(layer_map, reverse), states()
     kept = [layer.clone() for layer in layers]
-    sum(target.square().sum() for target in chain(layers, MASK if masked else None)).backward()
+    sum(target.square().sum() for target in chain(layers, MASK if masked else None)[0]).backward()
     for name, parameter in chain.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
     assert all(torch.equal(one, other) for one, other in zip(layers, kept, strict=True))

@@ -8,7 +8,7 @@ from torch import nn
 
 from fine_tune.config import OptimConfig
 from fine_tune.losses import hard_target_loss, hidden_mse_loss, soft_target_loss
-from fine_tune.optim import Updater, linear_schedule, parameter_groups
+from fine_tune.optim import Part, Updater, linear_schedule, parameter_groups
 
 MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [1, 0, 0, 0, 0], [1, 1, 1, 0, 0]], dtype=torch.float64)
 
@@ -123,20 +123,38 @@ def test_learning_rate_rises_and_falls_linearly(total, warmup):
 
 def test_updater_follows_the_schedule_and_clears_gradients():
     layer = nn.Linear(2, 2)
-    updater = Updater([layer], OptimConfig(lr=0.5), total_step=6, warmup_step=2)
+    updater = Updater({"": Part([layer], OptimConfig(lr=0.5), total_step=6, warmup_step=2)})
     for step in range(6):
-        assert updater.lr == pytest.approx(reference.learning_rate(step, 0.5, 2, 6))
-        layer(torch.ones(1, 2)).sum().backward()
+        assert updater.rates() == {"lr": pytest.approx(reference.learning_rate(step, 0.5, 2, 6))}
+        updater.backward(layer(torch.ones(1, 2)).sum())
         updater.step()
         assert layer.weight.grad is None
-    assert updater.lr == 0
+    assert updater.rates() == {"lr": 0}
+
+
+def test_every_part_has_a_schedule_of_its_own():
+    one, other = nn.Linear(2, 2), nn.Linear(2, 2)
+    parts = {
+        "": Part([one], OptimConfig(lr=0.5), total_step=6, warmup_step=2),
+        "gate_": Part([other], OptimConfig(lr=0.25), total_step=3, warmup_step=0),
+    }
+    updater = Updater(parts)
+    for step in range(6):
+        want = reference.learning_rate(step, 0.5, 2, 6), reference.learning_rate(step, 0.25, 0, 3)
+        assert updater.rates() == {"lr": pytest.approx(want[0]), "gate_lr": pytest.approx(want[1])}
+        before = [layer.weight.clone() for layer in (one, other)]
+        updater.backward(one(torch.ones(1, 2)).sum() + other(torch.ones(1, 2)).sum())
+        updater.step()
+        moved = [not torch.equal(layer.weight, old) for layer, old in zip((one, other), before, strict=True)]
+        assert moved == [rate > 0 for rate in want]
+        assert one.weight.grad is None and other.weight.grad is None
 
 
 def test_the_first_update_of_a_warm_up_has_a_learning_rate_of_zero():
     layer = nn.Linear(2, 2)
     before = layer.weight.clone()
-    updater = Updater([layer], OptimConfig(lr=0.5), total_step=6, warmup_step=2)
-    layer(torch.ones(1, 2)).sum().backward()
+    updater = Updater({"": Part([layer], OptimConfig(lr=0.5), total_step=6, warmup_step=2)})
+    updater.backward(layer(torch.ones(1, 2)).sum())
     updater.step()
     assert torch.equal(layer.weight, before)
 
@@ -146,9 +164,9 @@ def test_each_module_is_clipped_by_itself(monkeypatch):
     for module, size in zip(modules, (10.0, 1e-3), strict=True):
         for parameter in module.parameters():
             parameter.grad = torch.full_like(parameter, size)
-    updater = Updater(modules, OptimConfig(max_norm=0.5), total_step=2, warmup_step=0)
-    monkeypatch.setattr(updater.optimizer, "zero_grad", lambda set_to_none: None)
-    updater.step()
+    part = Part(modules, OptimConfig(max_norm=0.5), total_step=2, warmup_step=0)
+    monkeypatch.setattr(part.optimizer, "zero_grad", lambda set_to_none: None)
+    Updater({"": part}).step()
     norms = [torch.cat([p.grad.flatten() for p in module.parameters()]).norm().item() for module in modules]
     assert norms == pytest.approx([0.5, 1e-3 * 12**0.5], rel=1e-4)
 
@@ -163,7 +181,7 @@ def test_one_update_is_adamw_without_decay_on_biases_and_norms():
         parameter.grad = torch.full_like(parameter, 1e-3)
     before = {name: value.clone() for name, value in block.state_dict().items()}
     settings = OptimConfig(lr=0.1, weight_decay=0.5, eps=1e-3, beta1=0.8, beta2=0.9)
-    Updater([block], settings, total_step=2, warmup_step=0).step()
+    Updater({"": Part([block], settings, total_step=2, warmup_step=0)}).step()
     for name, value in block.state_dict().items():
         kept = before[name] * (1 - 0.1 * 0.5) if name == "linear.weight" else before[name]
         torch.testing.assert_close(value, kept - 0.1 * 1e-3 / (1e-3 + 1e-3), rtol=1e-5, atol=1e-6, msg=name)
@@ -179,3 +197,6 @@ def test_biases_and_norms_of_a_bert_do_not_decay(encoder):
     assert kept == {name for name in names.values() if name.endswith("bias") or "LayerNorm" in name}
     assert (decay["weight_decay"], keep["weight_decay"]) == (0.01, 0.0)
     assert len(decay["params"]) + len(keep["params"]) == len(names) and np.all([p.requires_grad for p in names])
+    words = model.encoder.get_input_embeddings().weight
+    rest = [p for group in parameter_groups([model], 0.01, without=words) for p in group["params"]]
+    assert {names[p] for p in rest} == set(names.values()) - {"encoder.embeddings.word_embeddings.weight"}

@@ -19,6 +19,8 @@ from transformers import AutoConfig, AutoModel, BertConfig, BertModel, PreTraine
 
 from fine_tune.config import KNOWN_ENCODERS
 from fine_tune.flag import first_line
+from fine_tune.model import attention  # noqa: F401  (registers by_length)
+from fine_tune.precision import autocast
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +41,8 @@ class Classifier(nn.Module):
         dropout: Probability before the linear layer.
     """
 
-    amp = False
-    """Whether matrix products run in bfloat16; parameters, logits and losses stay float32."""
+    product_dtype = torch.float32
+    """Of the matrix products, see `precision`; parameters that learn and logits stay float32."""
 
     def __init__(self, encoder: PreTrainedModel, num_class: int, dropout: float) -> None:
         """Initialise the linear layer with N(0, 0.02^2), its bias with 0."""
@@ -50,6 +52,13 @@ class Classifier(nn.Module):
         self.linear_layer = nn.Linear(encoder.config.hidden_size, num_class)
         nn.init.normal_(self.linear_layer.weight, std=0.02)
         nn.init.zeros_(self.linear_layer.bias)
+        self.kept: list[Tensor] = []
+        for layer in encoder_layers(encoder):
+            layer.register_forward_hook(self.keep)
+
+    def keep(self, layer: nn.Module, inputs: object, states: Tensor) -> None:
+        """Note what a layer of the encoder returned; the library's own hooks would break a compiled layer apart."""
+        self.kept.append(states)
 
     @property
     def num_layers(self) -> int:
@@ -61,16 +70,41 @@ class Classifier(nn.Module):
         """D."""
         return int(self.encoder.config.hidden_size)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Output:
-        """Classify a batch; every argument is (B, S)."""
-        # A ready (B, 1, S, S) mask, because the library tests a (B, S) one for padding: a wait for the GPU per step.
-        visible = attention_mask.bool()[:, None, None, :].expand(-1, 1, input_ids.shape[1], -1)
-        with torch.autocast(input_ids.device.type, torch.bfloat16, enabled=self.amp):
-            encoded = self.encoder(
-                input_ids=input_ids, attention_mask=visible, token_type_ids=token_type_ids, output_hidden_states=True
-            )
-            logits = self.linear_layer(self.dropout(encoded.pooler_output))
-        return Output(logits.float(), encoded.hidden_states[1:])
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor) -> Output:
+        """Classify a batch; every argument is (B, S), the mask may be None if there is no padding."""
+        states = self.states(input_ids, attention_mask, token_type_ids)
+        return Output(self.head(states[-1][:, 0]), states)
+
+    def states(self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor) -> tuple[Tensor, ...]:
+        """Encode a batch, see `forward`: L layers (B, S, D)."""
+        arguments: dict[str, Any] = {"input_ids": input_ids, "token_type_ids": token_type_ids}
+        if self.encoder.config._attn_implementation == "by_length":
+            arguments["lengths"] = None if attention_mask is None else attention_mask.sum(1).int().tolist()
+        elif attention_mask is not None:
+            # Ready as (B, 1, S, S): the library tests a (B, S) mask for padding, and a GPU would have to wait for it.
+            arguments["attention_mask"] = attention_mask.bool()[:, None, None, :].expand(-1, 1, input_ids.shape[1], -1)
+        with autocast(input_ids.device, self.product_dtype):
+            self.kept.clear()
+            self.encoder(**arguments)
+        states = tuple(self.kept)
+        self.kept.clear()
+        return states
+
+    def head(self, first: Tensor) -> Tensor:
+        """Classify by the last layer's [CLS] states (B, D): logits (B, C)."""
+        pooler = self.encoder.pooler
+        with autocast(first.device, self.product_dtype):
+            if isinstance(pooler, nn.Linear):  # ALBERT
+                pooled = self.encoder.pooler_activation(pooler(first))
+            else:
+                pooled = pooler(first.unsqueeze(1))
+            logits: Tensor = self.linear_layer(self.dropout(pooled))
+        return logits.float()
+
+
+def encoder_layers(encoder: nn.Module) -> list[nn.Module]:
+    """Find the layers of a BERT or an ALBERT (which has one, and runs it L times)."""
+    return [module for module in encoder.modules() if type(module).__name__ in ("BertLayer", "AlbertLayer")]
 
 
 def with_dropout(config: PreTrainedConfig, dropout: float) -> PreTrainedConfig:

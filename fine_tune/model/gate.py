@@ -12,12 +12,14 @@ Departures:
 3. Blocks beyond the highest layer that a student layer follows are not built: nothing would ever train them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from fine_tune.precision import autocast
 
 
 class HighwayGate(nn.Module):
@@ -28,6 +30,8 @@ class HighwayGate(nn.Module):
         seq_length: Largest S; the norm's affine weight and bias have one row per position.
     """
 
+    product_dtype = torch.float32
+    """Of the matrix product, see `precision`."""
     opening: Tensor | None = None
     """Mean of g over the real tokens of the last forward pass; a scalar without gradient."""
 
@@ -49,7 +53,8 @@ class HighwayGate(nn.Module):
         Returns:
             (B, S, D), the new aggregate; its values on masked tokens mean nothing.
         """
-        g = torch.sigmoid(self.linear(previous))
+        with autocast(previous.device, self.product_dtype):
+            g = torch.sigmoid(self.linear(previous).to(previous.dtype))
         mixed = torch.lerp(previous, current, g)
         norm, length = self.layernorm, mixed.shape[1]
         weight, bias = norm.weight[:length], norm.bias[:length]
@@ -86,24 +91,23 @@ class GateChain(nn.Module):
         self.order = list(down if reverse else up)
         self.blocks = nn.ModuleDict({str(layer): HighwayGate(dimension, seq_length) for layer in self.order[1:]})
 
-    def forward(self, states: Sequence[Tensor], mask: Tensor | None = None) -> list[Tensor]:
+    def forward(
+        self, states: Mapping[int, Tensor] | Sequence[Tensor], mask: Tensor | None = None
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
         """Give the target of each student layer.
 
         Args:
-            states: L_t teacher layers (B, S, D), without the embedding output.
-            mask: (B, S), 1 for real tokens; None lets padding count.
+            states: Teacher layers (B, S, D) by their 0-based number, without the embedding output; those of `order`.
+            mask: (B, S), 1 for real tokens; None if all are, or to let padding count.
 
         Returns:
-            L_s targets (B, S, D).
+            L_s targets (B, S, D), and the mean opening of every gate by 1-based teacher layer.
         """
         aggregate = states[self.order[0]].float()
         aggregates = {self.order[0]: aggregate}
         for layer in self.order[1:]:
             aggregate = self.blocks[str(layer)](aggregate, states[layer].float(), mask)
             aggregates[layer] = aggregate
-        return [aggregates[layer] for layer in self.layer_map]
-
-    def openings(self) -> dict[str, Tensor]:
-        """Mean opening of every gate in the last forward pass, by 1-based teacher layer."""
-        gates = ((int(layer) + 1, cast(HighwayGate, block).opening) for layer, block in self.blocks.items())
-        return {f"gate_{layer}": opening for layer, opening in gates if opening is not None}
+        blocks = {layer: cast(HighwayGate, self.blocks[str(layer)]) for layer in self.order[1:]}
+        openings = {f"gate_{layer + 1}": cast(Tensor, block.opening) for layer, block in blocks.items()}
+        return [aggregates[layer] for layer in self.layer_map], openings

@@ -16,26 +16,32 @@ Departures (reasons in doc/methods/lad.md):
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
+from torch import nn
 
 from fine_tune.build import Devices
 from fine_tune.checkpoint import save_checkpoint
 from fine_tune.config import DistillConfig, RunConfig
 from fine_tune.data import Batch
 from fine_tune.device import to_device
+from fine_tune.distributed import micro_batches
 from fine_tune.log import Meter, TrainLog, is_due
 from fine_tune.losses import hard_target_loss, hidden_mse_loss, soft_target_loss
-from fine_tune.model.classifier import Classifier
 from fine_tune.model.gate import GateChain
 from fine_tune.optim import Updater
+from fine_tune.teacher import Needs, Teacher
+
+
+def teacher_needs(gates: GateChain) -> Needs:
+    """Logits, and all tokens' states of the layers that the gates fold."""
+    return Needs("states", tuple(sorted(gates.order)))
 
 
 def train_lad(
     cfg: RunConfig,
     distill: DistillConfig,
     total_step: int,
-    models: tuple[Classifier, Classifier, GateChain],
-    updaters: tuple[Updater, Updater],
+    models: tuple[Teacher, nn.Module, nn.Module],
+    updater: Updater,
     updates: Iterator[list[Batch]],
     devices: Devices,
     run_dir: Path,
@@ -48,41 +54,38 @@ def train_lad(
         distill: Temperature and weights.
         total_step: Updates.
         models: Teacher, student, gates.
-        updaters: Of the student, of the gates.
+        updater: Of student and gates.
         updates: Micro-batches of every update.
         devices: Where the three models live.
         run_dir: Folder for checkpoints.
         log: Where losses go.
     """
     teacher, student, gates = models
-    student_updater, gate_updater = updaters
-    teacher.eval()
     student.train()
     meter = Meter()
 
     for step in range(1, total_step + 1):
-        for batch in next(updates):
+        for batch in micro_batches(next(updates), student, gates):
             # 1. Both models read the same sentences; only the student learns.
-            with torch.no_grad():
-                t = teacher(**to_device(batch.teacher, devices.teacher))
+            t = teacher(batch)
             s = student(**to_device(batch.student, devices.student))
 
             # 2. The gates fold teacher layers 1..i into one target for each student layer.
-            states, gate_mask = to_device(t.hidden_states, devices.gate), to_device(batch.mask, devices.gate)
-            targets = to_device(gates(states, gate_mask), devices.student)  # L_s x (B, S, D)
+            states, gate_mask = to_device(t.states, devices.gate), to_device(batch.mask, devices.gate)
+            targets, openings = gates(states, gate_mask)  # L_s x (B, S, D)
 
             # 3. Three unweighted losses; all weights stand on one line.
             soft = soft_target_loss(s.logits, to_device(t.logits, devices.student), distill.softmax_temp)
             hard = hard_target_loss(s.logits, to_device(batch.label, devices.student))
-            hidden = hidden_mse_loss(s.hidden_states, targets, to_device(batch.mask, devices.student))
+            mask = to_device(batch.mask, devices.student)
+            hidden = hidden_mse_loss(s.hidden_states, to_device(targets, devices.student), mask)
             loss = distill.soft_weight * soft + distill.hard_weight * hard + distill.hidden_mse_weight * hidden
-            (loss * batch.weight).backward()
-            meter.add(batch.weight, loss=loss, soft_loss=soft, hard_loss=hard, hidden_loss=hidden, **gates.openings())
+            updater.backward(loss * batch.weight)
+            meter.add(batch.weight, loss=loss, soft_loss=soft, hard_loss=hard, hidden_loss=hidden, **openings)
 
         # 4. Student and gates each clip, step and decay on their own schedule.
-        rates = {"lr": student_updater.lr, "gate_lr": gate_updater.lr}
-        student_updater.step()
-        gate_updater.step()
+        rates = updater.rates()
+        updater.step()
 
         log.advance()
         if is_due(step, cfg.log_step, last=total_step):

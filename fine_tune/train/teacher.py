@@ -13,21 +13,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from fine_tune.checkpoint import save_checkpoint
 from fine_tune.config import RunConfig
 from fine_tune.data import Batch
 from fine_tune.device import to_device
+from fine_tune.distributed import micro_batches
 from fine_tune.log import Meter, TrainLog, is_due
 from fine_tune.losses import hard_target_loss
-from fine_tune.model.classifier import Classifier
 from fine_tune.optim import Updater
 
 
 def fine_tune(
     cfg: RunConfig,
     total_step: int,
-    model: Classifier,
+    model: nn.Module,
     updater: Updater,
     updates: Iterator[list[Batch]],
     device: torch.device,
@@ -38,17 +39,17 @@ def fine_tune(
     model.train()
     meter = Meter()
     for step in range(1, total_step + 1):
-        for batch in next(updates):
+        for batch in micro_batches(next(updates), model):
             s = model(**to_device(batch.student, device))
             loss = hard_target_loss(s.logits, to_device(batch.label, device))
-            (loss * batch.weight).backward()
+            updater.backward(loss * batch.weight)
             meter.add(batch.weight, loss=loss)
 
-        lr = updater.lr
+        rates = updater.rates()
         updater.step()
 
         log.advance()
         if is_due(step, cfg.log_step, last=total_step):
-            log.scalars(step, meter.mean(step) | {"lr": lr})
+            log.scalars(step, meter.mean(step) | rates)
         if is_due(step, cfg.ckpt_step, last=total_step):
             save_checkpoint(run_dir, step, model)

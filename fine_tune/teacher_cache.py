@@ -1,0 +1,196 @@
+"""Teacher outputs on disk (`--teacher_cache`): computed once, read in every epoch of every run that asks for the same.
+
+Stored without padding as memory-mapped arrays, one folder per (rows, tokenizer, teacher checkpoint, precision, level,
+layers): `logits.npy` (N, C) float32, and per layer the states, (N, D) for the level `cls`, (tokens, D) for `states`,
+in the precision of the run. On a CPU they are the live teacher's own, to the last bit; the largest difference found on
+some batches is noted in the folder and said at every start.
+
+Prior art: TextBrewer caches logits in memory, for frozen batches. Source of sizes: N rows, D width, C classes.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from fine_tune import distributed
+from fine_tune.build import updates_of
+from fine_tune.config import CacheConfig, RunConfig, SpeedConfig
+from fine_tune.data import Batch, Split
+from fine_tune.load import Loaded
+from fine_tune.path import cache_dir, write_json
+from fine_tune.teacher import LEVELS, LiveTeacher, Needs, Teacher, TeacherOutput
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+"""Raise when what is stored changes."""
+STORED: dict[torch.dtype, type] = {torch.float32: np.float32, torch.bfloat16: np.int16, torch.float16: np.float16}
+TOKENS_AT_ONCE = 4096
+CHECKED = 4
+"""Updates on which a new cache is compared with the model."""
+GB = 10**9
+
+
+class CachedTeacher:
+    """A teacher that is read.
+
+    Args:
+        folder: Folder of the cache.
+        split: Its rows.
+        level: What it holds.
+        layers: 0-based layers it holds.
+        dtype: Of the states.
+    """
+
+    def __init__(self, folder: Path, split: Split, level: str, layers: Iterable[int], dtype: torch.dtype) -> None:
+        """Map the files into memory."""
+        self.split, self.level, self.dtype = split, level, dtype
+        self.logits = np.load(folder / "logits.npy", mmap_mode="r")
+        self.states = {layer: np.load(folder / f"layer-{layer}.npy", mmap_mode="r") for layer in layers}
+
+    def __call__(self, batch: Batch) -> TeacherOutput:
+        """Read a batch: padding is 0; at the level `cls` the states are (B, 1, D)."""
+        if self.level == "cls":
+            at, real = batch.rows[:, None], None
+        else:
+            at, real = self.split.token_index(batch.rows)
+        states = {layer: self.read(array, at, real) for layer, array in self.states.items()}
+        return TeacherOutput(torch.from_numpy(self.logits[batch.rows]), states)
+
+    def read(self, array: NDArray[Any], at: NDArray[np.int64], real: NDArray[np.bool_] | None) -> Tensor:
+        """Gather states (B, S, D), 0 where they are not `real`."""
+        states = array[at]
+        if real is not None and not real.all():
+            states[~real] = 0
+        return torch.from_numpy(states).view(self.dtype)
+
+
+def open_teacher(
+    loaded: Loaded,
+    device: torch.device,
+    split: Split,
+    needs: Needs,
+    cache: CacheConfig,
+    cfg: RunConfig,
+    speed: SpeedConfig,
+) -> Teacher:
+    """Give the teacher that a run asks for, live or cached; a cache that is not there is filled first.
+
+    Args:
+        loaded: The teacher, on `device`, in the precision of the run.
+        device: Its place.
+        split: The rows to train on, as the teacher reads them.
+        needs: What the method needs.
+        cache: Whether to keep its outputs, and which.
+        cfg: The run's flags.
+        speed: The run's flags.
+
+    Raises:
+        ValueError: The level asked for is not enough, or the size is over the budget or the disk.
+    """
+    apart = device.type == "cpu" and not cfg.pad_to_max and not speed.compile
+    live = LiveTeacher(loaded.model, device, needs.layers, by_length=apart)
+    if cache.teacher_cache == "none":
+        return live
+    if LEVELS.index(cache.teacher_cache) < LEVELS.index(needs.level):
+        raise ValueError(f"--teacher_cache {cache.teacher_cache}: this method needs {needs.level} of its teacher")
+    if cache.teacher_cache == "states" and cfg.pad_to_max:
+        raise ValueError("--teacher_cache states keeps no padding, but with --pad_to_max padding counts; leave one out")
+    level, layers, dtype = cache.teacher_cache, needs.layers, loaded.model.product_dtype
+    what = [FORMAT, split.key, digest(loaded.checkpoint), str(dtype), level, layers]
+    folder = cache_dir() / f"teacher-{hashlib.sha256(json.dumps(what).encode()).hexdigest()[:20]}"
+    units = {"logits": 0, "cls": len(split), "states": int(split.offsets[-1])}[level]
+    size = 4 * len(split) * split.task.num_class + units * len(layers) * loaded.model.width * dtype.itemsize
+    about = f"{size / GB:.2f} GB: {level} of {len(layers)} layers in {str(dtype).removeprefix('torch.')}"
+    with distributed.main_first():
+        if not folder.is_dir():
+            free = shutil.disk_usage(existing(folder)).free
+            if size > cache.cache_budget * GB:
+                limit = f"--cache_budget allows {cache.cache_budget:g} GB"
+                raise ValueError(f"--teacher_cache {level} would take {about}; {limit}")
+            if size > 0.95 * free:
+                raise ValueError(f"--teacher_cache {level} would take {about}; the disk has {free / GB:.2f} GB left")
+            logger.info("teacher cache of %s: filling %s", about, folder)
+            fill(folder, live, split, level, layers, islice(updates_of(cfg, split), CHECKED))
+    difference = json.loads((folder / "check.json").read_text(encoding="utf-8"))["largest_difference"]
+    logger.info("teacher cache of %s: %s; largest difference to the live teacher: %g", about, folder, difference)
+    return CachedTeacher(folder, split, level, layers, dtype)
+
+
+def fill(
+    folder: Path, live: LiveTeacher, split: Split, level: str, layers: tuple[int, ...], batches: Iterable[list[Batch]]
+) -> None:
+    """Run the teacher over all rows, in batches of a single length, and put the folder in place when all is checked."""
+    building = folder.with_name(f".{folder.name}-{os.getpid()}")
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(parents=True)
+    try:
+        width, dtype = live.model.width, live.model.product_dtype
+        rows, tokens = len(split), int(split.offsets[-1])
+        shape = (rows if level == "cls" else tokens, width)
+        logits = open_memmap(building / "logits.npy", "w+", np.float32, (rows, split.task.num_class))
+        kept = () if level == "logits" else layers
+        arrays = {layer: open_memmap(building / f"layer-{layer}.npy", "w+", STORED[dtype], shape) for layer in kept}
+        with tqdm(total=rows, unit="row", desc="teacher cache", dynamic_ncols=True, mininterval=1) as bar:
+            for part in single_lengths(split):
+                out = live.run(split.inputs(part))
+                logits[part] = out.logits.cpu().numpy()
+                at = part[:, None] if level == "cls" else split.token_index(part)[0]
+                for layer, array in arrays.items():
+                    states = out.states[layer][:, : at.shape[1]].to("cpu", dtype)
+                    array[at] = states.contiguous().view(torch.int16 if dtype == torch.bfloat16 else dtype).numpy()
+                bar.update(len(part))
+        for array in (logits, *arrays.values()):
+            array.flush()
+        cached = CachedTeacher(building, split, level, kept, dtype)
+        write_json(building / "check.json", {"largest_difference": largest_difference(live, cached, batches)})
+        if not folder.is_dir():  # else another run finished first; its arrays are the same
+            os.rename(building, folder)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def single_lengths(split: Split) -> Iterable[NDArray[np.int64]]:
+    """Cut all rows into batches of one length each."""
+    order = np.argsort(split.lengths, kind="stable")
+    for alike in np.split(order, np.flatnonzero(np.diff(split.lengths[order])) + 1):
+        count = max(1, TOKENS_AT_ONCE // int(split.lengths[alike[0]]))
+        yield from np.split(alike, range(count, len(alike), count))
+
+
+def largest_difference(live: LiveTeacher, cached: CachedTeacher, batches: Iterable[list[Batch]]) -> float:
+    """Compare logits and states of real tokens, over some updates."""
+    worst = 0.0
+    for update in batches:
+        for batch in update:
+            ours, theirs = cached(batch), live(batch)
+            worst = max(worst, float((ours.logits - theirs.logits.cpu()).abs().max()))
+            for layer, states in ours.states.items():
+                gap = (states.float() - theirs.states[layer][:, : states.shape[1]].cpu().float()).abs()
+                real = batch.mask if batch.mask is not None and cached.level == "states" else torch.ones(gap.shape[:2])
+                worst = max(worst, float((gap * real[..., None]).max()))
+    return worst
+
+
+def digest(file: Path) -> str:
+    """Hash a file."""
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def existing(folder: Path) -> Path:
+    """Give the nearest folder above that is there."""
+    return next(parent for parent in folder.parents if parent.is_dir())
