@@ -47,7 +47,8 @@ def write_predictions(cfg: EvalConfig, precision: PrecisionConfig, step: int | N
     if step is None:
         step = best_scored(run_dir(cfg.experiment, cfg.model, cfg.task), task)
     loaded = load.load_run(cfg.experiment, cfg.model, task, step, cfg.ptrain_ver, "--ckpt")
-    set_precision(loaded.model.to(device), resolve_precision(precision.precision, precision.amp, device))
+    model = loaded.model.to(device).requires_grad_(False)
+    set_precision(model, resolve_precision(precision.precision, precision.amp, device))
     rows = load_split(task, cfg.dataset, loaded.tokenizer, loaded.config["max_seq_len"])
     logits = evaluate.predict(loaded.model, rows, cfg.batch_size, device)
     evaluate.save_submission(loaded.folder / files[cfg.dataset], rows, logits)

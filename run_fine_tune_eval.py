@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise ValueError(f"--ckpt {args.ckpt}: no checkpoint from this step on; the last one is {first.step}")
         rows = load_split(task, cfg.dataset, first.tokenizer, first.config["max_seq_len"])
 
-        model = first.model.to(device)
+        model = first.model.to(device).requires_grad_(False)
         set_precision(model, resolve_precision(precision.precision, precision.amp, device))
         scores = {}
         summary = first.folder / f"eval_{cfg.dataset}.json"

@@ -18,6 +18,7 @@ from unittest import mock
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from fine_tune import build, data, run
+from fine_tune.batches import batch_rows, updates
 from fine_tune.config import OptimConfig
 from fine_tune.losses import hard_target_loss
 from fine_tune.optim import Part, Updater
@@ -52,15 +53,15 @@ def main() -> None:
         cold, _ = seconds(load)
         warm, rows = seconds(load)
         lengths = rows.lengths
-        batches = data.batch_rows(lengths, args.batch_size, 42, 0)
+        batches = batch_rows(lengths, args.batch_size, 42, 0)
         cells = sum(len(batch) * int(lengths[batch].max()) for batch in batches)
 
         lazy = model.encoder.get_input_embeddings()
         updater = Updater({"": Part([model.train()], OptimConfig(lr=1e-5), args.steps, 1, lazy)})
-        updates = data.updates(rows, batch_size=args.batch_size, seed=42)
+        given = updates(rows, batch_size=args.batch_size, seed=42)
         waits, steps = [], []
         for _ in range(args.steps):
-            wait, (batch,) = seconds(lambda: next(updates))
+            wait, (batch,) = seconds(lambda: next(given))
             start = time.perf_counter()
             updater.backward(hard_target_loss(model(**batch.student).logits, batch.label))
             updater.step()

@@ -33,8 +33,9 @@ import run_fine_tune
 import run_lad_distil
 from benchmarks.released import ReleasedLad, ReleasedTeacher
 from fine_tune import build, load, log
+from fine_tune.batches import Batch, batch_rows
 from fine_tune.config import RunConfig, TeacherRef
-from fine_tune.data import Batch, Split, batch_rows
+from fine_tune.data import Split
 from fine_tune.path import data_dir
 from fine_tune.precision import DTYPES
 from fine_tune.task import task_named

@@ -6,11 +6,12 @@ from typing import NamedTuple, cast
 
 import torch
 from torch import nn
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from fine_tune import process
+from fine_tune.batches import Batch, updates
 from fine_tune.config import EpochConfig, PrecisionConfig, RunConfig, SpeedConfig, StepConfig, StudentConfig
-from fine_tune.data import Batch, Split, fingerprint, load_tokenizer, updates
+from fine_tune.data import Split, fingerprint, load_tokenizer
 from fine_tune.device import resolve_device
 from fine_tune.layer_map import layer_map
 from fine_tune.load import Loaded, check_tokenizer, has_own_tokenizer
@@ -103,7 +104,9 @@ def place(model: Classifier | GateChain, device: torch.device, precision: Precis
     if speed.gradient_checkpointing and isinstance(model, Classifier) and model.linear_layer.weight.requires_grad:
         if not model.encoder.supports_gradient_checkpointing:
             raise ValueError(f"--gradient_checkpointing: the library has none for {model.encoder.config.model_type}")
-        model.encoder.gradient_checkpointing_enable({"use_reentrant": False})
+        # The newer name, where transformers has it: the older one warns.
+        old = model.encoder.gradient_checkpointing_enable
+        getattr(model.encoder, "activation_checkpointing_enable", old)({"use_reentrant": False})
     if speed.compile:
         for layer in [
             *encoder_layers(model),
@@ -208,6 +211,18 @@ def build_student(
         if unused or not cfg.init_embeddings or cfg.init_from == "pretrained":
             raise ValueError("--student_init random copies nothing: no --init_from, --no_init_embeddings, --ptrain_ver")
         return student, followed, {"everything": "random"}
+    source = source_encoder(cfg, teacher)
+    layers = layer_map(source.config.num_hidden_layers, cfg.num_hidden_layers, cfg.student_init)
+    origin = init_student(student.encoder, source, layers, cfg.init_embeddings)
+    return student, followed, {"source": cfg.init_from} | origin | {"classifier": "random"}
+
+
+def source_encoder(cfg: StudentConfig, teacher: Loaded) -> PreTrainedModel:
+    """Give the encoder that a student's weights are copied from: the teacher's, or the pre-trained one.
+
+    Raises:
+        ValueError: Its tokens or its heads are not the student's.
+    """
     source = teacher.model.encoder
     if cfg.init_from == "pretrained":
         name = cfg.ptrain_ver or teacher.config.get("ptrain_ver", "bert-base-uncased")
@@ -222,6 +237,4 @@ def build_student(
             f"a {kind} of {heads} heads cannot be copied into a bert of {cfg.num_attention_heads}; "
             "use --student_init random"
         )
-    layers = layer_map(source.config.num_hidden_layers, cfg.num_hidden_layers, cfg.student_init)
-    origin = init_student(student.encoder, source, layers, cfg.init_embeddings)
-    return student, followed, {"source": cfg.init_from} | origin | {"classifier": "random"}
+    return source

@@ -190,18 +190,8 @@ class EvalConfig(Checked):
 
 
 GROUPS = (
-    RunConfig,
-    StepConfig,
-    EpochConfig,
-    TeacherConfig,
-    TeacherRef,
-    StudentConfig,
-    OptimConfig,
-    GateFlags,
-    DistillConfig,
-    PrecisionConfig,
-    SpeedConfig,
-    CacheConfig,
+    *(RunConfig, StepConfig, EpochConfig, TeacherConfig, TeacherRef, StudentConfig, OptimConfig, GateFlags),
+    *(DistillConfig, PrecisionConfig, SpeedConfig, CacheConfig),
 )
 LEGACY_KEYS = {"num_gpu", "d_emb"}
 """Keys of released runs that are not read: an older spelling of `device_id`, and a size that never reached a model."""

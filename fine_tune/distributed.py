@@ -1,7 +1,7 @@
 """One process per device, started by `torchrun`; a run without it is a world of one. The engine is torch's own DDP.
 
-Every process takes its share of each update's rows (`data.updates`), gradients are averaged in the backward pass, and
-the first process alone writes. The frozen teacher is not wrapped: nothing of it is exchanged.
+Every process takes its share of each update's rows (`batches.updates`), gradients are averaged in the backward pass,
+and the first process alone writes. The frozen teacher is not wrapped: nothing of it is exchanged.
 """
 
 import contextlib

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import math
 import sys
+import time
 import types
 import typing
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,8 @@ from fine_tune.process import is_main
 
 REQUIRED = dataclasses.MISSING
 Group = TypeVar("Group")
+WAIT_FOR_THE_FIRST = 5.0
+"""Seconds."""
 
 
 class Check(NamedTuple):
@@ -96,8 +99,13 @@ class Parser(argparse.ArgumentParser):
         return super().parse_args(args, namespace)
 
     def error(self, message: str) -> typing.NoReturn:
-        """Say what is wrong, once if torchrun started several processes, and exit with code 2."""
-        self.exit(2, f"{self.prog}: error: {message}\n" if is_main() else None)
+        """Say what is wrong and exit with code 2.
+
+        Processes after the first wait: if all have met the same error, torchrun ends them before they repeat it.
+        """
+        if not is_main():
+            time.sleep(WAIT_FOR_THE_FIRST)
+        self.exit(2, f"{self.prog}: error: {message}\n")
 
 
 def value_type(annotation: Any) -> type:

@@ -11,8 +11,8 @@ sqrt(v) alone; where eps is small beside it, and where eps is large beside it, o
 division
 makes up for any number of updates. A row catches up when it is next read, all rows before weights are saved.
 
-Departure: the row's sum is exact in both limits and close between them; everything else differs from the dense AdamW in
-rounding only. Both are measured in tests/test_lazy.py.
+Departure: between the two limits, gradients of about the size of eps, the sum is an approximation: after some hundred
+updates such rows are within 1 or 2 % of the way that they went. Measured in tests/test_lazy.py, against float64.
 """
 
 import math
@@ -35,15 +35,15 @@ class LazyRows:
         total_step: Updates in all.
 
     Raises:
-        ValueError: The settings let old momentum grow: beta1 must be below sqrt(beta2).
+        ValueError: beta1 is not below beta2: old momentum would outlast the scale it is divided by.
     """
 
     def __init__(self, embedding: nn.Embedding, config: OptimConfig, total_step: int) -> None:
         """Start with rows that never had a gradient."""
-        if config.beta1**2 >= config.beta2:
+        if config.beta1 >= config.beta2:
             raise ValueError(
-                f"--beta1 {config.beta1} is not below the root of --beta2 {config.beta2}, as rows that wait for their "
-                "updates need it; pass --no_lazy_embedding"
+                f"--beta1 {config.beta1} is not below --beta2 {config.beta2}, as rows that wait for their updates need "
+                "it; pass --no_lazy_embedding"
             )
         embedding.sparse = True
         self.weight, self.config, self.now = embedding.weight, config, 0

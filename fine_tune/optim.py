@@ -1,7 +1,7 @@
 """AdamW with linear warm-up and linear decay, for one or more parts of a method that each have a schedule of their own.
 
 Source: released code (linear schedule of transformers; no decay of biases and layer norms, the gates' included).
-Departures: the fused AdamW of torch, and `lazy` for word embeddings; both differ from the plain one in rounding only.
+Departures: torch's fused AdamW, which differs from the plain one in rounding; `lazy` for word embeddings (see there).
 """
 
 from collections.abc import Iterable, Mapping, Sequence

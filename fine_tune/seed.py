@@ -1,4 +1,4 @@
-"""One seed for everything random in a run. The order of the data has its own, pure function: `data.batch_rows`."""
+"""One seed for everything random in a run. The order of the data has its own, pure function: `batches.batch_rows`."""
 
 import random
 

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fine_tune.data import Batch, Inputs
+from fine_tune.batches import Batch
+from fine_tune.data import Inputs
 from fine_tune.device import to_device
 from fine_tune.model.classifier import Classifier
 

@@ -26,9 +26,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fine_tune import distributed
+from fine_tune.batches import Batch
 from fine_tune.build import updates_of
 from fine_tune.config import CacheConfig, RunConfig, SpeedConfig
-from fine_tune.data import Batch, Split
+from fine_tune.data import Split
 from fine_tune.load import Loaded
 from fine_tune.path import cache_dir, write_json
 from fine_tune.teacher import LEVELS, LiveTeacher, Needs, Teacher, TeacherOutput

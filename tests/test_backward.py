@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from fine_tune.batches import Batch, updates
 from fine_tune.build import Devices
 from fine_tune.config import DistillConfig, RunConfig
-from fine_tune.data import Batch, load_split, load_tokenizer, updates
+from fine_tune.data import load_split, load_tokenizer
 from fine_tune.layer_map import uniform_layer_map
 from fine_tune.losses import hard_target_loss, hidden_mse_loss, soft_target_loss
 from fine_tune.model.classifier import Classifier, pretrained_encoder, student_encoder

@@ -10,7 +10,8 @@ import torch
 from transformers import AutoTokenizer
 
 import fine_tune.data as module
-from fine_tune.data import batch_rows, load_split, load_tokenizer, updates
+from fine_tune.batches import batch_rows, updates
+from fine_tune.data import load_split, load_tokenizer
 from fine_tune.path import cache_dir
 from fine_tune.task import TASKS, read_split
 

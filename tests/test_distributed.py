@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 import torch
 
+from fine_tune.batches import updates
 from fine_tune.build import lazy_rows, resolve_devices
 from fine_tune.config import SpeedConfig
-from fine_tune.data import Split, updates
+from fine_tune.data import Split
 from fine_tune.flag import Parser, usage_errors
 from fine_tune.path import PROJECT
 from fine_tune.task import TASKS
@@ -183,13 +184,16 @@ def test_every_script_leaves_the_other_processes_in_the_end(script, run, teacher
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_only_the_first_process_tells_an_error(rank, monkeypatch, capsys):
+def test_a_process_after_the_first_waits_before_it_tells_an_error(rank, monkeypatch, capsys):
+    waits: list[float] = []
+    monkeypatch.setattr("time.sleep", waits.append)
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", str(rank))
     with pytest.raises(SystemExit) as end, usage_errors(Parser("A script.")):
         raise ValueError("--lr is bad")
     assert end.value.code == 2
-    assert capsys.readouterr().err.count("error: --lr is bad\n") == (rank == 0)
+    assert capsys.readouterr().err.count("error: --lr is bad\n") == 1
+    assert len(waits) == rank
 
 
 def test_under_torchrun_no_flag_places_a_model(monkeypatch):

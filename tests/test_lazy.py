@@ -194,7 +194,7 @@ def test_the_gradient_is_clipped_by_the_norm_of_rows_and_other_weights_together(
         assert moves[0].abs().max() > 1e-5 and moves[2].norm() > 1.5 * moves[0].norm()
 
 
-@pytest.mark.parametrize(("beta1", "beta2"), [(0.9, 0.81), (0.9, 0.5), (0.0, 0.0)])
+@pytest.mark.parametrize(("beta1", "beta2"), [(0.9, 0.9), (0.9, 0.81), (0.9, 0.5), (0.0, 0.0)])
 def test_momentum_that_would_grow_is_refused(beta1, beta2):
     with pytest.raises(ValueError, match=rf"--beta1 {beta1} .*--beta2 {beta2}.*--no_lazy_embedding"):
         LazyRows(Holder().words, OptimConfig(beta1=beta1, beta2=beta2), 10)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from fine_tune.data import load_split, load_tokenizer, updates
+from fine_tune.batches import updates
+from fine_tune.data import load_split, load_tokenizer
 from fine_tune.model.attention import by_length
 from fine_tune.model.classifier import Classifier, pretrained_encoder
 from fine_tune.task import TASKS

@@ -13,8 +13,9 @@ import pytest
 import torch
 
 import fine_tune.teacher_cache as module
+from fine_tune.batches import updates
 from fine_tune.config import CacheConfig, RunConfig, SpeedConfig, TeacherRef
-from fine_tune.data import load_split, updates
+from fine_tune.data import load_split
 from fine_tune.load import load_teacher
 from fine_tune.model.classifier import Classifier
 from fine_tune.path import cache_dir

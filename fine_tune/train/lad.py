@@ -18,10 +18,10 @@ from pathlib import Path
 
 from torch import nn
 
+from fine_tune.batches import Batch
 from fine_tune.build import Devices
 from fine_tune.checkpoint import save_checkpoint
 from fine_tune.config import DistillConfig, RunConfig
-from fine_tune.data import Batch
 from fine_tune.device import to_device
 from fine_tune.distributed import micro_batches
 from fine_tune.log import Meter, TrainLog, is_due
