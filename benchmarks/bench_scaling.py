@@ -13,7 +13,6 @@ import argparse
 import itertools
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from transformers import AutoConfig, AutoModel
 
 import run_fine_tune
 import run_lad_distil
+from benchmarks.released import resident_peak
 from fine_tune import log
 from fine_tune.data import load_tokenizer
 from fine_tune.task import TASKS, read_split
@@ -107,8 +107,7 @@ def measure(point: dict[str, int], args: argparse.Namespace) -> dict[str, float]
             pass
         step = (Clock.times[-1] - Clock.times[WARM_UP - 1]) / args.steps
         set_up = Clock.times[0] - start - step
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
-    return {"set_up_s": round(set_up, 2), "step_ms": round(1000 * step, 1), "peak_mb": round(peak)}
+    return {"set_up_s": round(set_up, 2), "step_ms": round(1000 * step, 1), "peak_mb": resident_peak()}
 
 
 def draw(points: list[dict[str, float]], file: Path) -> None:

@@ -14,7 +14,6 @@ import contextlib
 import io
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -31,7 +30,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import run_fine_tune
 import run_lad_distil
-from benchmarks.released import ReleasedLad, ReleasedTeacher
+from benchmarks.released import ReleasedLad, ReleasedTeacher, resident_peak
 from fine_tune import build, load, log
 from fine_tune.batches import Batch, batch_rows
 from fine_tune.config import RunConfig, TeacherRef
@@ -231,7 +230,7 @@ def peak_memory(device: torch.device) -> int:
     """Peak memory of this process, or of the GPU's tensors, in MB."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) // 10**6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 // 10**6
+    return resident_peak()
 
 
 if __name__ == "__main__":

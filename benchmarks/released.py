@@ -4,7 +4,9 @@ Every sentence padded to `max_seq_len`, text tokenised inside the loop, for teac
 for the losses on the logits and one per student layer, a value read back after each; torch's default AdamW; float32.
 """
 
+import resource
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +23,14 @@ from fine_tune.task import TASKS, read_split
 
 WEIGHTS = {"soft": 0.5, "hard": 0.5, "hidden": 100.0}
 TEMPERATURE = 10.0
+
+
+def resident_peak() -> int:
+    """Peak resident memory of this process in MB; Linux's `ru_maxrss` would start at the parent's."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024 // 10**6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 10**6  # bytes on macOS
 
 
 class Released:
