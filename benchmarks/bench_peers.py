@@ -190,7 +190,7 @@ def textbrewer_round(args: argparse.Namespace, rows: Rows, collate: DataCollator
             for batch in loader:
                 if ticks.tick():
                     raise FinishedError
-                yield batch
+                yield dict(batch)  # TextBrewer takes a plain one for keyword arguments
 
     def adaptor(batch: Any, outputs: Any) -> dict[str, Any]:
         return {
