@@ -74,15 +74,14 @@ class Clock(log.TrainLog):
     between: Callable[[], dict[str, float]]
     tokens: list[int]
     rounds: list[dict[str, float]]
+    done = 0
     flops_per_token = 0.0
     epoch_tokens = 0.0
 
     def advance(self) -> None:
         """Count one update of ours; start and stop the clock where a round begins and ends."""
-        now, done = synchronised(self.device), len(self.times) + 1 if hasattr(self, "times") else 1
-        if done == 1:
-            self.times, self.first = [], now
-        self.times.append(now)
+        now, done = synchronised(self.device), self.done + 1
+        self.done = done
         if done == WARM_UP // 2:
             self.counter = FlopCounterMode(display=False)
             self.counter.__enter__()

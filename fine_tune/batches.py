@@ -40,13 +40,17 @@ class Batch:
     weight: float
 
 
+def by_length(rows: NDArray[np.int64], lengths: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Split rows by their length, the shortest first; rows of one length keep their order."""
+    rows = rows[np.argsort(lengths[rows], kind="stable")]
+    return np.split(rows, np.flatnonzero(np.diff(lengths[rows])) + 1)
+
+
 def batch_rows(lengths: NDArray[np.int64], batch_size: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
     """Cut one epoch into batches, as many as can be of a single length: every row exactly once, one short batch."""
     generator = np.random.default_rng([seed, epoch])
-    order = generator.permutation(len(lengths))
-    order = order[np.argsort(lengths[order], kind="stable")]
     batches, rest = [], []
-    for alike in np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1):
+    for alike in by_length(generator.permutation(len(lengths)), lengths):
         full = len(alike) // batch_size * batch_size
         batches += np.split(alike[:full], full // batch_size) if full else []
         rest.append(alike[full:])

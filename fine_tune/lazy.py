@@ -8,8 +8,7 @@ with moments m and v, last brought up to date at update l, the updates l+1..T wi
 
 with D_t = prod_{k<=t} (1 - lr_k weight_decay), c1_t = 1 - b1^t, c2_t = 1 - b2^t. The sum depends on the row through
 sqrt(v) alone; where eps is small beside it, and where eps is large beside it, one number per l gives it, so that one
-division
-makes up for any number of updates. A row catches up when it is next read, all rows before weights are saved.
+division makes up for any number of updates. A row catches up when it is next read, all rows before weights are saved.
 
 Departure: between the two limits, gradients of about the size of eps, the sum is an approximation: after some hundred
 updates such rows are within 1 or 2 % of the way that they went. Measured in tests/test_lazy.py, against float64.
@@ -86,12 +85,7 @@ class LazyRows:
         assert self.weight.grad is not None
         rows, grad = self.weight.grad.indices()[0], self.weight.grad.values()
         self.weight.grad = None
-        beta1, beta2, eps, decay = (
-            self.config.beta1,
-            self.config.beta2,
-            self.config.eps,
-            1 - lr * self.config.weight_decay,
-        )
+        beta1, beta2, decay = self.config.beta1, self.config.beta2, 1 - lr * self.config.weight_decay
         self.now += 1
         now, correction1, correction2 = self.now, 1 - beta1**self.now, math.sqrt(1 - beta2**self.now)
 
@@ -104,7 +98,7 @@ class LazyRows:
 
         m = torch.lerp(self.exp_avg[rows], grad, 1 - beta1)
         v = self.exp_avg_sq[rows].mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
-        move = m / (v.sqrt() / correction2).add_(eps)
+        move = m / (v.sqrt() / correction2).add_(self.config.eps)
         self.weight[rows] = (self.weight[rows] * decay).add_(move, alpha=-lr / correction1)
         self.exp_avg[rows], self.exp_avg_sq[rows] = m, v
         self.reached[rows] = now

@@ -26,7 +26,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fine_tune import distributed
-from fine_tune.batches import Batch
+from fine_tune.batches import Batch, by_length
 from fine_tune.build import updates_of
 from fine_tune.config import CacheConfig, RunConfig, SpeedConfig
 from fine_tune.data import Split
@@ -166,8 +166,7 @@ def fill(
 
 def single_lengths(split: Split) -> Iterable[NDArray[np.int64]]:
     """Cut all rows into batches of one length each."""
-    order = np.argsort(split.lengths, kind="stable")
-    for alike in np.split(order, np.flatnonzero(np.diff(split.lengths[order])) + 1):
+    for alike in by_length(np.arange(len(split)), split.lengths):
         count = max(1, TOKENS_AT_ONCE // int(split.lengths[alike[0]]))
         yield from np.split(alike, range(count, len(alike), count))
 

@@ -22,7 +22,6 @@ class Dropout(nn.Dropout):
         draws = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)
         bits = draws.view(torch.int16)[:count].view(values.shape)  # uniform in -2^15 .. 2^15 - 1
         keep = bits >= round(self.p * 2**BITS) - 2 ** (BITS - 1)
-        dropped: Tensor = torch.ops.aten.native_dropout_backward(
-            values, keep, 1 / (1 - self.p)
-        )  # values * keep * scale
+        # Despite its name just what is wanted: values * keep * scale, in one pass.
+        dropped: Tensor = torch.ops.aten.native_dropout_backward(values, keep, 1 / (1 - self.p))
         return dropped

@@ -108,6 +108,5 @@ class GateChain(nn.Module):
         for layer in self.order[1:]:
             aggregate = self.blocks[str(layer)](aggregate, states[layer].float(), mask)
             aggregates[layer] = aggregate
-        blocks = {layer: cast(HighwayGate, self.blocks[str(layer)]) for layer in self.order[1:]}
-        openings = {f"gate_{layer + 1}": cast(Tensor, block.opening) for layer, block in blocks.items()}
+        openings = {f"gate_{int(layer) + 1}": cast(Tensor, block.opening) for layer, block in self.blocks.items()}
         return [aggregates[layer] for layer in self.layer_map], openings
