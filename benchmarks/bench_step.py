@@ -13,20 +13,21 @@ import argparse
 import contextlib
 import io
 import json
+import math
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, register_flop_formula
 
 import run_fine_tune
 import run_lad_distil
@@ -35,6 +36,7 @@ from fine_tune import build, load, log
 from fine_tune.batches import Batch, batch_rows
 from fine_tune.config import RunConfig, TeacherRef
 from fine_tune.data import Split
+from fine_tune.model import linear
 from fine_tune.path import data_dir
 from fine_tune.precision import DTYPES
 from fine_tune.task import task_named
@@ -45,6 +47,12 @@ METHODS: dict[str, tuple[Callable[..., None], type, list[str]]] = {
 }
 WARM_UP = 40
 GEMM = 1024
+
+
+@register_flop_formula(torch.ops.mkldnn._linear_pointwise)
+def product_flops(rows: Sequence[int], weight: Sequence[int], *_: Any, **__: Any) -> int:
+    """FLOPs of oneDNN's product, for torch's counter."""
+    return 2 * math.prod(rows) * weight[0]
 
 
 class FinishedError(Exception):
@@ -160,8 +168,10 @@ def measure(args: argparse.Namespace, task: str) -> None:
         matrix = torch.randn(GEMM, GEMM, device=device, dtype=DTYPES[args.precision])
 
         def between(self: Clock) -> dict[str, float]:
-            gemm = seconds(lambda: matrix @ matrix, device, 20)
-            return {"released": seconds(rival.step, device), "gemm": gemm}
+            times = {"gemm": seconds(lambda: matrix @ matrix, device, 20)}
+            if linear.AVAILABLE and device.type == "cpu":
+                times["onednn"] = seconds(lambda: linear.product(matrix, matrix), device, 20)
+            return times | {"released": seconds(rival.step, device)}
 
         Clock.between = between  # type: ignore[method-assign, assignment]
 
@@ -196,7 +206,8 @@ def report(args: argparse.Namespace, device: torch.device) -> None:
     ratios = [each["released"] / each["ours"] for each in rounds]
     flops = Clock.flops_per_token * statistics.mean(each["tokens"] for each in rounds)
     ours = statistics.mean(each["ours"] for each in rounds)
-    gemm_rate = 2 * GEMM**3 / median["gemm"]
+    rates = {name: 2 * GEMM**3 / median[name] for name in ("gemm", "onednn") if name in median}
+    gemm_rate = rates["gemm"]
     peaks = {name: memory_alone(name) for name in ("ours", "released")} if args.memory else {}
     figures = {
         **{name: getattr(args, name) for name in ("method", "task", "precision", "compile", "teacher_cache")},
@@ -212,9 +223,10 @@ def report(args: argparse.Namespace, device: torch.device) -> None:
         "epoch_tokens_per_step": round(Clock.epoch_tokens),
         "tokens_per_s": round(statistics.mean(each["tokens"] for each in rounds) / ours),
         "gflop_per_step": round(flops / 1e9, 2),
-        "gemm_gflop_per_s": round(gemm_rate / 1e9),
         "gemm_fraction": round(flops / ours / gemm_rate, 3),
         "times_gemm_floor": round(ours * gemm_rate / flops, 2),
+        **{f"{name}_rate_gflop_per_s": round(rate / 1e9) for name, rate in rates.items()},
+        "times_fastest_floor": round(ours * max(rates.values()) / flops, 2),
     } | {f"{name}_peak_mb": peak for name, peak in peaks.items()}
     print(json.dumps(figures))
 

@@ -19,10 +19,14 @@ from fine_tune.model.classifier import Classifier, encoder_layers, pretrained_en
 from fine_tune.model.dropout import Dropout
 from fine_tune.model.gate import GateChain, HighwayGate
 from fine_tune.model.init import init_student
+from fine_tune.model.linear import Linear
 from fine_tune.precision import set_precision
 from fine_tune.task import TASKS, Task
 
 logger = logging.getLogger(__name__)
+
+FAST: dict[type[nn.Module], type[nn.Module]] = {nn.Dropout: Dropout, nn.Linear: Linear}
+"""Modules of the libraries, and those of the same parameters that take their places."""
 
 
 def updates_of(cfg: RunConfig, rows: Split) -> Iterator[list[Batch]]:
@@ -96,10 +100,8 @@ def resolve_duration(steps: StepConfig, epochs: EpochConfig, rows: int, batch_si
 
 def place(model: Classifier | GateChain, device: torch.device, precision: PrecisionConfig, speed: SpeedConfig) -> None:
     """Put a model on its device, in its precision; recompute or compile its layers where the user wishes it."""
-    for module in list(model.modules()):
-        for name, child in module.named_children():
-            if type(child) is nn.Dropout:
-                setattr(module, name, Dropout(child.p))
+    for module in model.modules():
+        module.__class__ = FAST.get(type(module), type(module))
     set_precision(model.to(device), precision.precision or "fp32")
     if speed.gradient_checkpointing and isinstance(model, Classifier) and model.linear_layer.weight.requires_grad:
         if not model.encoder.supports_gradient_checkpointing:

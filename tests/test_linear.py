@@ -1,0 +1,64 @@
+"""Products by oneDNN are float32 products: results and gradients against float64, rows independent of each other."""
+
+import pytest
+import torch
+from torch import nn
+
+from fine_tune.model import linear
+from fine_tune.model.linear import Linear
+
+needs_avx512 = pytest.mark.skipif(not linear.AVAILABLE, reason="a processor without AVX-512 goes torch's way")
+
+
+@pytest.mark.parametrize("shape", [(5, 7, 48), (32, 48), (1, 48), (3, 1, 48)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_results_and_gradients_are_those_of_float64(shape: tuple[int, ...], bias: bool) -> None:
+    """All three gradients, for rows of two and three dimensions."""
+    layer = Linear(48, 20, bias=bias)
+    exact = nn.Linear(48, 20, bias=bias).double()
+    exact.load_state_dict(layer.state_dict())
+    rows = torch.randn(shape, requires_grad=True)
+    exact_rows = rows.detach().double().requires_grad_()
+    grad = torch.randn(*shape[:-1], 20)
+
+    layer(rows).backward(grad)
+    exact(exact_rows).backward(grad.double())
+    torch.testing.assert_close(layer(rows).double(), exact(exact_rows), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(rows.grad, exact_rows.grad, check_dtype=False, atol=1e-5, rtol=1e-5)
+    for mine, theirs in zip(layer.parameters(), exact.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad, check_dtype=False, atol=1e-5, rtol=1e-5)
+
+
+def test_rows_with_gaps_and_transposed_gradients() -> None:
+    """[CLS] states are every S-th row of a batch; attention hands back gradients in another order of axes."""
+    layer = Linear(16, 12)
+    states = torch.randn(4, 9, 16, requires_grad=True)
+    out = layer(states[:, 0])
+    out.t().contiguous().square().sum().backward()
+    weight = 2 * out.detach().t() @ states.detach()[:, 0]
+    torch.testing.assert_close(layer.weight.grad, weight)
+    assert states.grad is not None and not states.grad[:, 1:].any()
+
+
+@needs_avx512
+def test_onednn_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For float32 forward, and both products backward; not for float64, nor under autocast."""
+    calls, product = [], linear.product
+    monkeypatch.setattr(linear, "product", lambda *args: calls.append(args) or product(*args))
+    layer, rows = Linear(16, 12), torch.randn(4, 16, requires_grad=True)
+    layer(rows).sum().backward()
+    assert len(calls) == 3
+    Linear(16, 12).double()(rows.double())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(rows).dtype == torch.bfloat16
+    assert len(calls) == 3
+
+
+@needs_avx512
+def test_a_row_does_not_depend_on_the_others() -> None:
+    """To the last bit, which a teacher's cache relies on (one row alone is another matter, see `teacher.HEAD_ROWS`)."""
+    layer, rows = Linear(384, 96), torch.randn(700, 384)
+    with torch.no_grad():
+        whole = layer(rows)
+        for count in (2, 3, 7, 13, 64, 416, 699):
+            assert torch.equal(layer(rows[1 : 1 + count]), whole[1 : 1 + count]), count
