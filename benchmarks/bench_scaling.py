@@ -117,13 +117,14 @@ def draw(points: list[dict[str, float]], file: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(2, len(AXES), figsize=(11, 5), sharey="row", layout="constrained")
+    figure, axes = plt.subplots(2, len(AXES), figsize=(11, 5), layout="constrained")
     for column, axis in enumerate(AXES):
         mine = [point for point in points if point["axis"] == axis]
         for row, (name, label) in enumerate((("step_ms", "ms per update"), ("peak_mb", "peak memory, MB"))):
             panel = axes[row][column]
             panel.plot([point[axis] for point in mine], [point[name] for point in mine], "o-", color="#0072B2")
             panel.set_ylim(bottom=0)
+            panel.set_xlim(left=0)
             panel.grid(alpha=0.3)
             panel.set_xlabel(axis.replace("_", " ").replace("length", "tokens per sentence"))
             if column == 0:
