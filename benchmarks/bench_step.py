@@ -27,7 +27,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode, register_flop_formula
+from torch.utils.flop_counter import FlopCounterMode
 
 import run_fine_tune
 import run_lad_distil
@@ -49,7 +49,6 @@ WARM_UP = 40
 GEMM = 1024
 
 
-@register_flop_formula(torch.ops.mkldnn._linear_pointwise)
 def product_flops(rows: Sequence[int], weight: Sequence[int], *_: Any, **__: Any) -> int:
     """FLOPs of oneDNN's product, for torch's counter."""
     return 2 * math.prod(rows) * weight[0]
@@ -91,7 +90,8 @@ class Clock(log.TrainLog):
         now, done = synchronised(self.device), self.done + 1
         self.done = done
         if done == WARM_UP // 2:
-            self.counter = FlopCounterMode(display=False)
+            onednn = {torch.ops.mkldnn._linear_pointwise: product_flops}
+            self.counter = FlopCounterMode(display=False, custom_mapping=onednn)
             self.counter.__enter__()
         if done == WARM_UP:
             self.counter.__exit__(None, None, None)
