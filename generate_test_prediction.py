@@ -9,10 +9,14 @@ Writes GLUE's file (`SST-2.tsv`, ..) and `prediction_<split>-<step>.tsv` with th
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fine_tune.config import EvalConfig, PrecisionConfig
+from fine_tune.config import EvalConfig, PrecisionConfig, SpeedConfig
 from fine_tune.flag import Parser, add_flags, from_args, usage_errors
 from fine_tune.task import TASKS, Task
+
+if TYPE_CHECKING:
+    import torch
 
 
 def build_parser() -> Parser:
@@ -33,22 +37,20 @@ def best_scored(folder: Path, task: Task) -> int | None:
     return None
 
 
-def write_predictions(cfg: EvalConfig, precision: PrecisionConfig, step: int | None) -> None:
+def write_predictions(cfg: EvalConfig, device: "torch.device", precision: PrecisionConfig, step: int | None) -> None:
     """Predict `cfg.dataset` with a checkpoint (None: the best scored, else the last) and write both files."""
     from fine_tune import build, evaluate, load
     from fine_tune.data import load_split
     from fine_tune.path import run_dir
-    from fine_tune.precision import resolve_precision, set_precision
 
-    task, device = TASKS[cfg.task], build.resolve_devices(cfg.device_id).student
+    task = TASKS[cfg.task]
     files = dict(task.submission)
     if cfg.dataset not in files:
         raise ValueError(f"--dataset {cfg.dataset}: the test splits of {task.name} are {', '.join(files)}")
     if step is None:
         step = best_scored(run_dir(cfg.experiment, cfg.model, cfg.task), task)
     loaded = load.load_run(cfg.experiment, cfg.model, task, step, cfg.ptrain_ver, "--ckpt")
-    model = loaded.model.to(device).requires_grad_(False)
-    set_precision(model, resolve_precision(precision.precision, precision.amp, device))
+    build.place(loaded.model, device, precision, SpeedConfig())
     rows = load_split(task, cfg.dataset, loaded.tokenizer, loaded.config["max_seq_len"])
     logits = evaluate.predict(loaded.model, rows, cfg.batch_size, device)
     evaluate.save_submission(loaded.folder / files[cfg.dataset], rows, logits)
@@ -65,9 +67,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         # Heavy imports come after the flags are read: `--help` answers at once.
         from fine_tune import build, distributed, run
+        from fine_tune.precision import resolve_precision
 
-        run.set_up_process(device=build.resolve_devices(cfg.device_id).student)
-        write_predictions(cfg, precision, args.ckpt)
+        device = build.resolve_devices(cfg.device_id).student
+        precision.precision = resolve_precision(precision.precision, precision.amp, device)
+        run.set_up_process(device=device)
+        write_predictions(cfg, device, precision, args.ckpt)
         distributed.stop()
 
 

@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         from fine_tune.data import load_split
         from fine_tune.distributed import wrap
         from fine_tune.log import TrainLog
-        from fine_tune.optim import Part, Updater
+        from fine_tune.optim import Updater
         from fine_tune.path import log_dir
         from fine_tune.precision import resolve_precision
         from fine_tune.task import TASKS
@@ -64,8 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         rows = load_split(task, cfg.dataset, tokenizer, teacher.max_seq_len)
         batches = build.updates_of(cfg, rows)
         steps.total_step, steps.warmup_step = build.resolve_duration(steps, epochs, len(rows), cfg.batch_size)
-        lazy = build.lazy_rows(model, device, speed)
-        part = Part([model], optim, steps.total_step, steps.warmup_step, lazy)
+        part = build.part_of(model, device, optim, steps, speed)
         updater = Updater({"": part}, half=precision.precision == "fp16")
         values = merged(cfg, teacher, steps, epochs, optim, precision, speed)
         folder = run.start_run(cfg, values, model, tokenizer, {"teacher": str(device)}, parser.argv)

@@ -10,7 +10,7 @@ TensorBoard scalars under `<split>/`. With `--do_predict` the best checkpoint's 
 import dataclasses
 from collections.abc import Sequence
 
-from fine_tune.config import EvalConfig, PrecisionConfig
+from fine_tune.config import EvalConfig, PrecisionConfig, SpeedConfig
 from fine_tune.flag import Parser, add_flags, from_args, usage_errors
 from generate_test_prediction import write_predictions
 
@@ -40,11 +40,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         from fine_tune.data import load_split
         from fine_tune.log import write_scalars
         from fine_tune.path import log_dir, write_json
-        from fine_tune.precision import resolve_precision, set_precision
+        from fine_tune.precision import resolve_precision
         from fine_tune.process import is_main
         from fine_tune.task import TASKS
 
         task, device = TASKS[cfg.task], build.resolve_devices(cfg.device_id).student
+        precision.precision = resolve_precision(precision.precision, precision.amp, device)
         run.set_up_process(device=device)
         if not task.is_labelled(cfg.dataset):
             raise ValueError(f"--dataset {cfg.dataset}: GLUE keeps the labels of {task.name}'s test splits to itself")
@@ -54,14 +55,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise ValueError(f"--ckpt {args.ckpt}: no checkpoint from this step on; the last one is {first.step}")
         rows = load_split(task, cfg.dataset, first.tokenizer, first.config["max_seq_len"])
 
-        model = first.model.to(device).requires_grad_(False)
-        set_precision(model, resolve_precision(precision.precision, precision.amp, device))
+        build.place(first.model, device, precision, SpeedConfig())
         scores = {}
         summary = first.folder / f"eval_{cfg.dataset}.json"
         for step in tqdm(selected, unit="checkpoint", disable=len(selected) == 1 or not is_main()):
             file = first.folder / f"model-{step}.pt"
-            fill(model, load_state(file), file)
-            logits = evaluate.predict(model, rows, cfg.batch_size, device)
+            fill(first.model, load_state(file), file)
+            logits = evaluate.predict(first.model, rows, cfg.batch_size, device)
             scores[step] = evaluate.score(rows, logits)
             evaluate.save_prediction(first.folder / f"prediction_{cfg.dataset}-{step}.tsv", rows, logits)
             # After every checkpoint: an interrupted evaluation keeps what it has.
@@ -74,7 +74,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{len(rows)} rows of {task.name} {cfg.dataset}; summary: {summary}")
         if args.do_predict:
             for split, _ in task.submission:
-                write_predictions(dataclasses.replace(cfg, dataset=split), precision, best[task.metrics[0]][0][0])
+                write_predictions(
+                    dataclasses.replace(cfg, dataset=split), device, precision, best[task.metrics[0]][0][0]
+                )
         distributed.stop()
 
 

@@ -80,8 +80,7 @@ def main(argv: Sequence[str] | None = None, parser: Parser | None = None) -> Non
         steps.total_step, steps.warmup_step = build.resolve_duration(steps, epochs, len(rows), cfg.batch_size)
         build.resolve_gate_duration(gate_steps, steps, epochs)
         outputs = open_teacher(teacher, devices.teacher, rows, teacher_needs(gates), cache, cfg, speed)
-        lazy = build.lazy_rows(student, devices.student, speed)
-        student_part = Part([student], optim, steps.total_step, steps.warmup_step, lazy)
+        student_part = build.part_of(student, devices.student, optim, steps, speed)
         gate_part = Part(list(gates.blocks.values()), gate_optim, gate_steps.total_step, gate_steps.warmup_step)
         updater = Updater({"": student_part, "gate_": gate_part}, half=precision.precision == "fp16")
         ref.tckpt = teacher.step

@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         from fine_tune.data import load_split
         from fine_tune.distributed import wrap
         from fine_tune.log import TrainLog
-        from fine_tune.optim import Part, Updater
+        from fine_tune.optim import Updater
         from fine_tune.path import log_dir
         from fine_tune.precision import resolve_precision
         from fine_tune.task import TASKS
@@ -61,8 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         rows = load_split(TASKS[cfg.task], cfg.dataset, teacher.tokenizer, sizes.max_seq_len)
         batches = build.updates_of(cfg, rows)
         steps.total_step, steps.warmup_step = build.resolve_duration(steps, epochs, len(rows), cfg.batch_size)
-        lazy = build.lazy_rows(student, device, speed)
-        part = Part([student], optim, steps.total_step, steps.warmup_step, lazy)
+        part = build.part_of(student, device, optim, steps, speed)
         updater = Updater({"": part}, half=precision.precision == "fp16")
         ref.tckpt = teacher.step
         values = merged(cfg, ref, sizes, steps, epochs, optim, precision, speed)

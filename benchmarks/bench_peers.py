@@ -8,18 +8,19 @@ The job of the peers is knowledge distillation with hidden-state matching: same 
 beforehand, same batch size, soft and gold targets, every student layer matched with a teacher layer on all tokens.
 Ours is `run_lad_distil.py`, which does all that and trains LAD's gates besides.
 
-* TextBrewer: `GeneralDistiller`, batches padded to their longest (its examples pad to the maximum).
+* TextBrewer: `GeneralDistiller`, batches padded to their longest (its examples pad to the maximum); float32 always, as
+  it has no half precision on CPUs.
 * HuggingFace: a `Trainer` with its own `compute_loss`, dynamic padding, batches grouped by length, fused AdamW.
 
-The contenders take turns; a round is `--steps` updates of each after `--warm_up` that do not count. The last line is
-JSON with the mean milliseconds per update over the rounds' medians.
+The contenders take turns; a round is `--steps` updates of each after `--warm_up` that do not count. Each batches its
+own way, so time is taken per real token, and said per update of the split's mean length. All share a process, so our
+settings of memory serve the peers, too. The last line is JSON: medians over the rounds.
 """
 
 import argparse
 import contextlib
 import io
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -45,36 +46,58 @@ from transformers import (
 
 import run_fine_tune
 import run_lad_distil
-from fine_tune import log
+from benchmarks.common import FinishedError, counting, own_data_dir, product_rates, ticking
 from fine_tune.data import Split, load_split, load_tokenizer
 from fine_tune.layer_map import uniform_layer_map
-from fine_tune.path import data_dir
+from fine_tune.precision import DTYPES
 from fine_tune.task import TASKS
 
 TEMPERATURE = 10.0
 HIDDEN_WEIGHT = 100.0
 LR = 1e-5
+SORTED = 50
+"""Batches that the Trainer sorts by length together: a whole number of them has the split's mean length."""
 
 
-class FinishedError(Exception):
-    """A round is over."""
-
-
-class Ticks:
-    """Times of a contender's updates in one round."""
+class Job:
+    """What is to be done, and how far a contender has come with it in this round."""
 
     def __init__(self, args: argparse.Namespace) -> None:
-        """Start empty."""
-        self.first, self.last, self.times = args.warm_up, args.warm_up + args.steps, list[float]()
+        """Read and tokenise."""
+        self.args, self.tokenizer = args, load_tokenizer(args.encoder)
+        self.split = load_split(TASKS["sst2"], "train", self.tokenizer, 128)
+        self.rows = Rows(self.split)
+        self.pad = DataCollatorWithPadding(self.tokenizer)
+        self.times, self.tokens = list[float](), list[int]()
+
+    def models(self) -> tuple[nn.Module, nn.Module, list[int]]:
+        """Give teacher, student with half its layers, and the teacher layer (0-based) of each student layer."""
+        teacher = BertForSequenceClassification.from_pretrained(self.args.encoder, output_hidden_states=True)
+        layers = teacher.config.num_hidden_layers
+        student = BertForSequenceClassification.from_pretrained(
+            self.args.encoder, num_hidden_layers=layers // 2, output_hidden_states=True
+        )
+        return teacher.eval().requires_grad_(False), student, uniform_layer_map(layers, layers // 2)
+
+    def collate(self, rows: list[dict[str, Any]]) -> Any:
+        """Pad a peer's batch, and note its real tokens."""
+        batch = self.pad(rows)
+        self.tokens.append(int(batch["attention_mask"].sum()))
+        return batch
 
     def tick(self) -> bool:
         """Note the end of an update; true if the round is over."""
         self.times.append(time.perf_counter())
-        return len(self.times) > self.last
+        return len(self.times) == self.args.warm_up + self.args.steps
 
-    def milliseconds(self) -> float:
-        """Mean time of an update, without those that warm up."""
-        return 1000 * (self.times[self.last] - self.times[self.first]) / (self.last - self.first)
+    def round(self, contender: Callable[["Job"], None]) -> float:
+        """Run one round of a contender: milliseconds per update of the split's mean length."""
+        self.times, self.tokens = [], []
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(FinishedError):
+            contender(self)
+        first, last = self.args.warm_up, self.args.warm_up + self.args.steps
+        seconds = self.times[last - 1] - self.times[first - 1]
+        return float(1000 * seconds / sum(self.tokens[first:last]) * self.split.lengths.mean() * self.args.batch_size)
 
 
 class Rows(Dataset[dict[str, Any]]):
@@ -82,6 +105,7 @@ class Rows(Dataset[dict[str, Any]]):
 
     def __init__(self, split: Split) -> None:
         """Keep plain lists."""
+        assert split.label is not None
         self.items = [
             {
                 "input_ids": split.input_ids[start:end].tolist(),
@@ -89,7 +113,7 @@ class Rows(Dataset[dict[str, Any]]):
                 "attention_mask": [1] * int(end - start),
                 "labels": int(label),
             }
-            for start, end, label in zip(split.offsets, split.offsets[1:], split.label, strict=False)  # type: ignore[arg-type]
+            for start, end, label in zip(split.offsets[:-1], split.offsets[1:], split.label, strict=True)
         ]
 
     def __len__(self) -> int:
@@ -101,38 +125,18 @@ class Rows(Dataset[dict[str, Any]]):
         return self.items[row]
 
 
-def models(args: argparse.Namespace) -> tuple[nn.Module, nn.Module, list[int]]:
-    """Give teacher, student with half its layers, and the teacher layer (0-based) of each student layer."""
-    teacher = BertForSequenceClassification.from_pretrained(args.encoder, output_hidden_states=True)
-    layers = teacher.config.num_hidden_layers
-    student = BertForSequenceClassification.from_pretrained(
-        args.encoder, num_hidden_layers=layers // 2, output_hidden_states=True
-    )
-    return teacher.eval().requires_grad_(False), student, uniform_layer_map(layers, layers // 2)
-
-
-def our_round(args: argparse.Namespace) -> float:
-    """One round of `run_lad_distil.py`."""
-    ticks = Ticks(args)
-
-    class Clock(log.TrainLog):
-        def advance(self) -> None:
-            if ticks.tick():
-                raise FinishedError
-
-    plain, log.TrainLog = log.TrainLog, Clock  # type: ignore[misc]
+def ours(job: Job) -> None:
+    """`run_lad_distil.py`."""
     flags = ["--experiment", "ours", "--teacher_exp", "teacher", "--task", "sst2", "--overwrite", "--device_id", "-1"]
-    flags += ["--batch_size", str(args.batch_size), "--total_step", "100000", "--lr", str(LR), "--ckpt_step", "100000"]
-    with contextlib.suppress(FinishedError):
-        run_lad_distil.main([*flags, "--softmax_temp", str(TEMPERATURE), "--precision", args.precision])
-    log.TrainLog = plain  # type: ignore[misc]
-    return ticks.milliseconds()
+    flags += ["--batch_size", str(job.args.batch_size), "--total_step", "100000", "--ckpt_step", "100000"]
+    flags += ["--lr", str(LR), "--softmax_temp", str(TEMPERATURE), "--hidden_mse_weight", str(HIDDEN_WEIGHT)]
+    with ticking(job.tick), counting(job.tokens):
+        run_lad_distil.main([*flags, "--precision", job.args.precision])
 
 
-def trainer_round(args: argparse.Namespace, rows: Rows, collate: DataCollatorWithPadding) -> float:
-    """One round of a HuggingFace Trainer."""
-    ticks = Ticks(args)
-    teacher, student, layer_map = models(args)
+def trainer(job: Job) -> None:
+    """A HuggingFace Trainer."""
+    teacher, student, layer_map = job.models()
 
     class Distiller(Trainer):
         def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], *_: Any, **__: Any) -> Tensor:
@@ -146,96 +150,71 @@ def trainer_round(args: argparse.Namespace, rows: Rows, collate: DataCollatorWit
                 ((s.hidden_states[number + 1] - t.hidden_states[layer + 1]).square() * mask).sum() / mask.sum()
                 for number, layer in enumerate(layer_map)
             ]
-            return loss + HIDDEN_WEIGHT / len(hidden) * torch.stack(hidden).mean() / s.hidden_states[0].shape[-1]
+            return loss + HIDDEN_WEIGHT * torch.stack(hidden).mean() / s.hidden_states[0].shape[-1]
 
     class Clock(TrainerCallback):
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            if ticks.tick():
+            if job.tick():
                 raise FinishedError
 
     with tempfile.TemporaryDirectory() as folder:
         settings = TrainingArguments(
             output_dir=folder,
             max_steps=100_000,
-            per_device_train_batch_size=args.batch_size,
+            per_device_train_batch_size=job.args.batch_size,
             learning_rate=LR,
             optim="adamw_torch_fused",
             train_sampling_strategy="group_by_length",
-            bf16=args.precision == "bf16",
+            bf16=job.args.precision == "bf16",
             use_cpu=True,
             report_to="none",
             save_strategy="no",
             logging_strategy="no",
             disable_tqdm=True,
         )
-        trainer = Distiller(student, settings, train_dataset=rows, data_collator=collate, callbacks=[Clock()])  # type: ignore[arg-type]
-        with contextlib.suppress(FinishedError):
-            trainer.train()
-    return ticks.milliseconds()
+        Distiller(student, settings, train_dataset=job.rows, data_collator=job.collate, callbacks=[Clock()]).train()  # type: ignore[arg-type]
 
 
-def textbrewer_round(args: argparse.Namespace, rows: Rows, collate: DataCollatorWithPadding) -> float:
-    """One round of TextBrewer, which has no half precision on CPUs."""
+def textbrewer(job: Job) -> None:
+    """TextBrewer."""
     from textbrewer import DistillationConfig, GeneralDistiller, TrainingConfig
 
-    ticks = Ticks(args)
-    teacher, student, layer_map = models(args)
-    loader: DataLoader[Any] = DataLoader(rows, batch_size=args.batch_size, shuffle=True, collate_fn=collate)
+    teacher, student, layer_map = job.models()
+    loader: DataLoader[Any] = DataLoader(job.rows, job.args.batch_size, shuffle=True, collate_fn=job.collate)
 
-    class Timed:
+    class Ticking:
         def __len__(self) -> int:
             return len(loader)
 
         def __iter__(self) -> Iterator[Any]:
             for batch in loader:
-                if ticks.tick():
-                    raise FinishedError
                 yield dict(batch)  # TextBrewer takes a plain one for keyword arguments
+                if job.tick():
+                    raise FinishedError
 
     def adaptor(batch: Any, outputs: Any) -> dict[str, Any]:
-        return {
-            "logits": outputs.logits,
-            "losses": outputs.loss,
-            "hidden": outputs.hidden_states,
-            "inputs_mask": batch["attention_mask"],
-        }
+        losses = {"logits": outputs.logits, "losses": outputs.loss, "hidden": outputs.hidden_states}
+        return losses | {"inputs_mask": batch["attention_mask"]}
 
+    matches = [
+        {"layer_T": layer + 1, "layer_S": number + 1, "feature": "hidden", "loss": "hidden_mse"}
+        | {"weight": HIDDEN_WEIGHT / len(layer_map)}
+        for number, layer in enumerate(layer_map)
+    ]
+    weights = {"temperature": TEMPERATURE, "hard_label_weight": 0.5, "kd_loss_weight": 0.5, "kd_loss_type": "ce"}
     with tempfile.TemporaryDirectory() as folder:
-        distiller = GeneralDistiller(
-            train_config=TrainingConfig(output_dir=folder, log_dir=None, device="cpu", ckpt_frequency=1),
-            distill_config=DistillationConfig(
-                temperature=TEMPERATURE,
-                hard_label_weight=0.5,
-                kd_loss_weight=0.5,
-                kd_loss_type="ce",
-                intermediate_matches=[
-                    {
-                        "layer_T": layer + 1,
-                        "layer_S": number + 1,
-                        "feature": "hidden",
-                        "loss": "hidden_mse",
-                        "weight": HIDDEN_WEIGHT / len(layer_map),
-                    }
-                    for number, layer in enumerate(layer_map)
-                ],
-            ),
-            model_T=teacher,
-            model_S=student,
-            adaptor_T=adaptor,
-            adaptor_S=adaptor,
-        )
-        optimizer = torch.optim.AdamW(student.parameters(), lr=LR, fused=True)
-        with distiller, contextlib.suppress(FinishedError):
+        train = TrainingConfig(output_dir=folder, log_dir=None, device="cpu", ckpt_frequency=1)
+        distil = DistillationConfig(**weights, intermediate_matches=matches)
+        with GeneralDistiller(train, distil, teacher, student, adaptor, adaptor) as distiller:
             distiller.train(
-                optimizer,
-                Timed(),
+                torch.optim.AdamW(student.parameters(), lr=LR, fused=True),
+                Ticking(),
                 num_epochs=1,
                 scheduler_class=get_linear_schedule_with_warmup,
                 scheduler_args={"num_warmup_steps": 1, "num_training_steps": len(loader)},
                 max_grad_norm=1.0,
                 callback=None,
             )
-    return ticks.milliseconds()
 
 
 def main() -> None:
@@ -245,39 +224,33 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=32, help="rows per update (default: 32)")
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"), help="of all that have it")
     parser.add_argument("--rounds", type=int, default=3, help="rounds (default: 3)")
-    parser.add_argument("--steps", type=int, default=60, help="updates of a round (default: 60)")
-    parser.add_argument("--warm_up", type=int, default=15, help="updates before them (default: 15)")
+    parser.add_argument("--steps", type=int, default=2 * SORTED, help="updates of a round (default: %(default)s)")
+    parser.add_argument("--warm_up", type=int, default=SORTED, help="updates before them (default: %(default)s)")
     args = parser.parse_args()
-    tokenizer = load_tokenizer(args.encoder)
-    rows = Rows(load_split(TASKS["sst2"], "train", tokenizer, 128))
-    collate = DataCollatorWithPadding(tokenizer)
-    contenders: dict[str, Callable[[], float]] = {
-        "ours": lambda: our_round(args),
-        "trainer": lambda: trainer_round(args, rows, collate),
-        "textbrewer": lambda: textbrewer_round(args, rows, collate),
-    }
-    real = data_dir()
-    with tempfile.TemporaryDirectory(prefix="bench_peers_") as folder:
-        for name in ("fine_tune", "cache"):
-            (real / name).mkdir(parents=True, exist_ok=True)
-            (Path(folder) / name).symlink_to(real / name)
-        os.environ["DATA_DIR"] = folder
+    contenders: dict[str, Callable[[Job], None]] = {"ours": ours, "trainer": trainer, "textbrewer": textbrewer}
+    with own_data_dir():
+        job = Job(args)
+        teacher = ["--experiment", "teacher", "--task", "sst2", "--total_step", "1", "--lr", "1e-9"]
         with contextlib.redirect_stdout(io.StringIO()):
-            base = ["--experiment", "teacher", "--task", "sst2", "--total_step", "1", "--lr", "1e-9"]
-            run_fine_tune.main([*base, "--ptrain_ver", args.encoder, "--device_id", "-1"])
+            run_fine_tune.main([*teacher, "--ptrain_ver", args.encoder, "--device_id", "-1"])
         rounds: list[dict[str, float]] = []
         for _ in range(args.rounds):
-            with contextlib.redirect_stdout(io.StringIO()):
-                rounds.append({name: contender() for name, contender in contenders.items()})
-            print("  ".join(f"{name} {ms:8.1f} ms" for name, ms in rounds[-1].items()), flush=True)
-    median = {name: statistics.median(each[name] for each in rounds) for name in contenders}
-    figures = {
-        "precision": args.precision,
-        "batch_size": args.batch_size,
+            rates = product_rates(torch.device("cpu"), DTYPES[args.precision])
+            rounds.append(rates | {name: job.round(contender) for name, contender in contenders.items()})
+            print("  ".join(f"{name} {rounds[-1][name]:8.1f} ms" for name in contenders), flush=True)
+    figures: dict[str, Any] = {"precision": args.precision, "batch_size": args.batch_size}
+    figures |= {
         "threads": torch.get_num_threads(),
-        **{f"{name}_ms": round(ms, 1) for name, ms in median.items()},
-        **{f"{name}_ratio": round(ms / median["ours"], 2) for name, ms in median.items() if name != "ours"},
+        "tokens_per_step": round(job.split.lengths.mean() * args.batch_size),
     }
+    for name in rates:
+        figures[f"{name}_rate_gflop_per_s"] = round(statistics.median(each[name] for each in rounds) / 1e9)
+    for name in contenders:
+        figures[f"{name}_ms"] = round(statistics.median(each[name] for each in rounds), 1)
+        if name != "ours":
+            ratios = [each[name] / each["ours"] for each in rounds]
+            figures[f"{name}_ratio"] = round(statistics.median(ratios), 2)
+            figures[f"{name}_ratio_range"] = [round(min(ratios), 2), round(max(ratios), 2)]
     print(json.dumps(figures))
 
 

@@ -26,9 +26,9 @@ from transformers import AutoConfig, AutoModel
 
 import run_fine_tune
 import run_lad_distil
-from benchmarks.released import resident_peak
-from fine_tune import log
+from benchmarks.common import resident_peak, ticking
 from fine_tune.data import load_tokenizer
+from fine_tune.precision import DTYPES
 from fine_tune.task import TASKS, read_split
 
 BASE = {"rows": 10_000, "length": 0, "batch_size": 32, "layers": 6}
@@ -41,23 +41,6 @@ AXES = {
 """Length 0: the sentences as they are."""
 WARM_UP = 15
 LONGEST = 128
-
-
-class FinishedError(Exception):
-    """The point is measured."""
-
-
-class Clock(log.TrainLog):
-    """Takes the place of a run's log: notes the time of every update, and ends the run after some."""
-
-    steps: int
-    times: list[float]
-
-    def advance(self) -> None:
-        """Count one update."""
-        self.times.append(time.perf_counter())
-        if len(self.times) == WARM_UP + self.steps:
-            raise FinishedError
 
 
 def write_corpus(folder: Path, rows: int, length: int) -> None:
@@ -98,15 +81,16 @@ def measure(point: dict[str, int], args: argparse.Namespace) -> dict[str, float]
         run_fine_tune.main(["--experiment", "teacher", *encoder, *shared, "1", "--lr", "1e-9"])
         for cached in (root / "cache").iterdir():
             cached.rename(cached.with_name(f"old-{cached.name}"))
-        Clock.steps, Clock.times = args.steps, []
-        log.TrainLog = Clock  # type: ignore[misc]
-        start = time.perf_counter()
-        try:
+        times = [time.perf_counter()]
+
+        def tick() -> bool:
+            times.append(time.perf_counter())
+            return len(times) > WARM_UP + args.steps
+
+        with ticking(tick):
             run_lad_distil.main(["--experiment", "LAD", "--teacher_exp", "teacher", *shared, "1000000"])
-        except FinishedError:
-            pass
-        step = (Clock.times[-1] - Clock.times[WARM_UP - 1]) / args.steps
-        set_up = Clock.times[0] - start - step
+        step = (times[-1] - times[WARM_UP]) / args.steps
+        set_up = times[1] - times[0] - step
     return {"set_up_s": round(set_up, 2), "step_ms": round(1000 * step, 1), "peak_mb": resident_peak()}
 
 
@@ -136,7 +120,7 @@ def main() -> None:
     """Measure every point in a process of its own, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoder", required=True, help="hub name or folder of an encoder: sizes and tokenizer")
-    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "fp16"), help="(default: fp32)")
+    parser.add_argument("--precision", default="fp32", choices=DTYPES, help="(default: fp32)")
     parser.add_argument("--steps", type=int, default=30, help="updates to time per point (default: 30)")
     parser.add_argument("--axis", nargs="*", choices=AXES, default=list(AXES), help="what to vary (default: all)")
     parser.add_argument("--png", type=Path, help="draw the curves into this file")

@@ -6,7 +6,7 @@
 Ours is the training script itself, run in a temporary data folder; after every `--our_steps` of its updates the clock
 stops for one update of the rival (`released.py`) and for matrix products that tell the machine's rate. Medians over
 the rounds; FLOPs by torch's counter; peak memory of each contender alone, in a process of its own. The last line is
-JSON; batches differ in length, so it tells the tokens of the rounds' mean step beside those of the whole split's.
+JSON, `warm_up_s` in it what the first updates, kernels and compilation included, took longer than later ones.
 """
 
 import argparse
@@ -14,13 +14,10 @@ import contextlib
 import io
 import json
 import math
-import os
 import statistics
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,22 +28,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import run_fine_tune
 import run_lad_distil
-from benchmarks.released import ReleasedLad, ReleasedTeacher, resident_peak
-from fine_tune import build, load, log
-from fine_tune.batches import Batch, batch_rows
-from fine_tune.config import RunConfig, TeacherRef
-from fine_tune.data import Split
-from fine_tune.model import linear
-from fine_tune.path import data_dir
+from benchmarks.common import counting, own_data_dir, product_rates, resident_peak, seconds, synchronised, ticking
+from benchmarks.released import Released, ReleasedLad, ReleasedTeacher
+from fine_tune import build, load
+from fine_tune.config import TeacherRef
 from fine_tune.precision import DTYPES
 from fine_tune.task import task_named
 
-METHODS: dict[str, tuple[Callable[..., None], type, list[str]]] = {
+METHODS: dict[str, tuple[Callable[..., None], type[Released], list[str]]] = {
     "lad": (run_lad_distil.main, ReleasedLad, ["--teacher_exp", "teacher", "--hidden_mse_weight", "100"]),
     "teacher": (run_fine_tune.main, ReleasedTeacher, []),
 }
 WARM_UP = 40
-GEMM = 1024
 
 
 def product_flops(rows: Sequence[int], weight: Sequence[int], *_: Any, **__: Any) -> int:
@@ -54,59 +47,46 @@ def product_flops(rows: Sequence[int], weight: Sequence[int], *_: Any, **__: Any
     return 2 * math.prod(rows) * weight[0]
 
 
-class FinishedError(Exception):
-    """The benchmark has what it wants."""
+class Contest:
+    """Rounds of a training script's updates, with the rival's update in between.
 
+    Args:
+        args: The flags.
+        device: Place of everything.
+        between: Times the rival, in seconds, and the machine.
+    """
 
-def synchronised(device: torch.device) -> float:
-    """Wait for the device, then read the clock: seconds."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
+    def __init__(self, args: argparse.Namespace, device: torch.device, between: Callable[[], dict[str, float]]) -> None:
+        """Start before the first update."""
+        self.our_steps, self.wanted = args.our_steps, args.rounds
+        self.device, self.between = device, between
+        self.done, self.tokens, self.rounds = 0, list[int](), list[dict[str, float]]()
+        self.began = synchronised(device)
 
-
-def seconds(work: Callable[[], Any], device: torch.device, count: int = 1) -> float:
-    """Time some work: seconds per call."""
-    start = synchronised(device)
-    for _ in range(count):
-        work()
-    return (synchronised(device) - start) / count
-
-
-class Clock(log.TrainLog):
-    """Takes the place of a run's log: times its updates, and lets the rivals in between."""
-
-    args: argparse.Namespace
-    device: torch.device
-    between: Callable[[], dict[str, float]]
-    tokens: list[int]
-    rounds: list[dict[str, float]]
-    done = 0
-    flops_per_token = 0.0
-    epoch_tokens = 0.0
-
-    def advance(self) -> None:
-        """Count one update of ours; start and stop the clock where a round begins and ends."""
-        now, done = synchronised(self.device), self.done + 1
-        self.done = done
-        if done == WARM_UP // 2:
+    def tick(self) -> bool:
+        """Count an update of ours; start and stop the clock where a round begins and ends; true after the last."""
+        now = synchronised(self.device)
+        self.done += 1
+        if self.done == 1:
+            self.first = now
+        if self.done == WARM_UP // 2:
             onednn = {torch.ops.mkldnn._linear_pointwise: product_flops}
             self.counter = FlopCounterMode(display=False, custom_mapping=onednn)
             self.counter.__enter__()
-        if done == WARM_UP:
+        if self.done == WARM_UP:
             self.counter.__exit__(None, None, None)
-            Clock.flops_per_token = self.counter.get_total_flops() / sum(self.tokens[WARM_UP // 2 : WARM_UP])
-            self.between()  # warms up the rivals
+            self.flops_per_token = self.counter.get_total_flops() / sum(self.tokens[WARM_UP // 2 : WARM_UP])
+            self.warm_up_seconds = now - self.first
+            self.between()  # warms up the rival
             self.start = synchronised(self.device)
-        if done > WARM_UP and (done - WARM_UP) % self.args.our_steps == 0:
-            mine = {"ours": (now - self.start) / self.args.our_steps}
-            mine["tokens"] = sum(self.tokens[done - self.args.our_steps : done]) / self.args.our_steps
+        if self.done > WARM_UP and (self.done - WARM_UP) % self.our_steps == 0:
+            mine = {"ours": (now - self.start) / self.our_steps}
+            mine["tokens"] = sum(self.tokens[self.done - self.our_steps : self.done]) / self.our_steps
             self.rounds.append(mine | self.between())
             last = self.rounds[-1]
             print("  ".join(f"{name} {1000 * last[name]:8.1f} ms" for name in ("ours", "released")), flush=True)
-            if len(self.rounds) == self.args.rounds:
-                raise FinishedError
             self.start = synchronised(self.device)
+        return len(self.rounds) == self.wanted
 
 
 def main() -> None:
@@ -127,108 +107,78 @@ def main() -> None:
     parser.add_argument("--memory_of", choices=("ours", "released"), help="only measure a contender's peak memory")
     args = parser.parse_args()
 
-    task = task_named(args.task).name
-    if args.memory_of:
-        return measure(args, task)
-    real = data_dir()
-    with tempfile.TemporaryDirectory(prefix="bench_step_") as folder:
-        os.environ["DATA_DIR"] = folder
-        for name in ("fine_tune", "cache"):
-            (real / name).mkdir(parents=True, exist_ok=True)
-            (Path(folder) / name).symlink_to(real / name)
-        measure(args, task)
-
-
-def measure(args: argparse.Namespace, task: str) -> None:
-    """Run ours, with the rivals in between, in the data folder that is set."""
     device = build.resolve_device(args.device_id)
-    script, rival_class, own_flags = METHODS[args.method]
-    shared = ["--task", task, "--batch_size", str(args.batch_size), "--ckpt_step", "1000000", "--overwrite"]
-    shared += ["--device_id", str(-1 if device.type == "cpu" else device.index)]
-    encoder = ["--ptrain_ver", args.encoder, "--max_seq_len", str(args.max_seq_len)]
-    if not args.memory_of:
-        with contextlib.redirect_stdout(io.StringIO()):
-            run_fine_tune.main(["--experiment", "teacher", "--total_step", "1", "--lr", "1e-9", *shared, *encoder])
-
-    def new_rival() -> Any:
-        ref = TeacherRef(teacher_exp="teacher")
-        return rival_class(load.load_teacher(ref, task_named(task), None), args.batch_size, device)
-
-    Clock.args, Clock.device, Clock.tokens, Clock.rounds = args, device, [], []
-    if args.memory_of == "released":
-        rival = new_rival()
-        for _ in range(4):
-            rival.step()
-        return print(peak_memory(device))
-    if args.memory_of == "ours":
-        args.rounds, args.our_steps = 1, 40
-        Clock.between = lambda self: {"released": 0.0}  # type: ignore[method-assign, misc, assignment]
-    else:
-        rival = new_rival()
-        matrix = torch.randn(GEMM, GEMM, device=device, dtype=DTYPES[args.precision])
-
-        def between(self: Clock) -> dict[str, float]:
-            times = {"gemm": seconds(lambda: matrix @ matrix, device, 20)}
-            if linear.AVAILABLE and device.type == "cpu":
-                times["onednn"] = seconds(lambda: linear.product(matrix, matrix), device, 20)
-            return times | {"released": seconds(rival.step, device)}
-
-        Clock.between = between  # type: ignore[method-assign, assignment]
-
-    counted = build.updates_of
-
-    def counting(cfg: RunConfig, rows: Split) -> Iterator[list[Batch]]:
-        batches = batch_rows(rows.lengths, cfg.batch_size, cfg.seed, 0)
-        Clock.epoch_tokens = sum(len(batch) * rows.lengths[batch].max() for batch in batches) / len(batches)
-        for update in counted(cfg, rows):
-            Clock.tokens.append(sum(batch.student["input_ids"].numel() for batch in update))  # type: ignore[union-attr]
-            yield update
-
-    build.updates_of = counting
-    log.TrainLog = Clock  # type: ignore[misc]
-    flags = ["--experiment", "ours", "--total_step", "1000000", "--warmup_step", "1", "--lr", "1e-5"]
-    flags += ["--precision", args.precision, *shared, *own_flags] + (["--compile"] if args.compile else [])
-    if args.method == "teacher":
-        flags += encoder
-    elif args.teacher_cache != "none":
-        flags += ["--teacher_cache", args.teacher_cache]
-    with contextlib.suppress(FinishedError):
-        script(flags)
     if args.memory_of:
-        return print(peak_memory(device))
-    report(args, device)
+        return print(peak_memory(args, device))
+    with own_data_dir():
+        with contextlib.redirect_stdout(io.StringIO()):
+            run_fine_tune.main(
+                ["--experiment", "teacher", "--total_step", "1", "--lr", "1e-9", *flags(args, "teacher")]
+            )
+        rival = new_rival(args, device)
+
+        def between() -> dict[str, float]:
+            rates = product_rates(device, DTYPES[args.precision])
+            return rates | {"released": seconds(rival.step, device)}
+
+        contest = Contest(args, device, between)
+        run_ours(args, contest)
+        peaks = {f"{name}_peak_mb": memory_alone(name) for name in ("ours", "released")} if args.memory else {}
+    print(json.dumps(figures(args, contest) | peaks))
 
 
-def report(args: argparse.Namespace, device: torch.device) -> None:
-    """Print every figure as one line of JSON."""
-    rounds = Clock.rounds
+def flags(args: argparse.Namespace, method: str) -> list[str]:
+    """Give the flags that a training script takes of ours."""
+    place = str(args.device_id if args.device_id is not None else 0 if torch.cuda.is_available() else -1)
+    shared = ["--task", args.task, "--batch_size", str(args.batch_size), "--ckpt_step", "1000000", "--overwrite"]
+    encoder = ["--ptrain_ver", args.encoder, "--max_seq_len", str(args.max_seq_len)]
+    return [*shared, "--device_id", place, *(encoder if method == "teacher" else [])]
+
+
+def new_rival(args: argparse.Namespace, device: torch.device) -> Released:
+    """Build the method as released."""
+    teacher = load.load_teacher(TeacherRef(teacher_exp="teacher"), task_named(args.task), None)
+    return METHODS[args.method][1](teacher, args.batch_size, device)
+
+
+def run_ours(args: argparse.Namespace, contest: Contest) -> None:
+    """Run the training script until the contest is over."""
+    script, _, own_flags = METHODS[args.method]
+    speed = ["--precision", args.precision, *(["--compile"] if args.compile else [])]
+    if args.teacher_cache != "none":
+        speed += ["--teacher_cache", args.teacher_cache]
+    duration = ["--total_step", "1000000", "--warmup_step", "1", "--lr", "1e-5"]
+    with ticking(contest.tick), counting(contest.tokens):
+        script(["--experiment", "ours", *duration, *flags(args, args.method), *speed, *own_flags])
+
+
+def figures(args: argparse.Namespace, contest: Contest) -> dict[str, Any]:
+    """Give every figure of a contest."""
+    rounds = contest.rounds
     median = {name: statistics.median(each[name] for each in rounds) for name in rounds[0]}
+    ours, tokens = (statistics.mean(each[name] for each in rounds) for name in ("ours", "tokens"))
     ratios = [each["released"] / each["ours"] for each in rounds]
-    flops = Clock.flops_per_token * statistics.mean(each["tokens"] for each in rounds)
-    ours = statistics.mean(each["ours"] for each in rounds)
-    rates = {name: 2 * GEMM**3 / median[name] for name in ("gemm", "onednn") if name in median}
-    gemm_rate = rates["gemm"]
-    peaks = {name: memory_alone(name) for name in ("ours", "released")} if args.memory else {}
-    figures = {
+    flops = contest.flops_per_token * tokens
+    rates = {name: median[name] for name in ("gemm", "onednn") if name in median}
+    return {
         **{name: getattr(args, name) for name in ("method", "task", "precision", "compile", "teacher_cache")},
         "batch_size": args.batch_size,
-        "device": str(device) if device.type == "cpu" else torch.cuda.get_device_name(device),
+        "device": "cpu" if contest.device.type == "cpu" else torch.cuda.get_device_name(contest.device),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "ours_ms": round(1000 * median["ours"], 1),
         "released_ms": round(1000 * median["released"], 1),
         "ratio": round(median["released"] / median["ours"], 2),
         "ratio_range": [round(min(ratios), 2), round(max(ratios), 2)],
-        "tokens_per_step": round(statistics.mean(each["tokens"] for each in rounds)),
-        "epoch_tokens_per_step": round(Clock.epoch_tokens),
-        "tokens_per_s": round(statistics.mean(each["tokens"] for each in rounds) / ours),
+        "warm_up_s": round(contest.warm_up_seconds - (WARM_UP - 1) * median["ours"], 1),
+        "tokens_per_step": round(tokens),
+        "tokens_per_s": round(tokens / ours),
         "gflop_per_step": round(flops / 1e9, 2),
-        "gemm_fraction": round(flops / ours / gemm_rate, 3),
-        "times_gemm_floor": round(ours * gemm_rate / flops, 2),
+        "gemm_fraction": round(flops / ours / rates["gemm"], 3),
+        "times_gemm_floor": round(ours * rates["gemm"] / flops, 2),
         **{f"{name}_rate_gflop_per_s": round(rate / 1e9) for name, rate in rates.items()},
         "times_fastest_floor": round(ours * max(rates.values()) / flops, 2),
-    } | {f"{name}_peak_mb": peak for name, peak in peaks.items()}
-    print(json.dumps(figures))
+    }
 
 
 def memory_alone(contender: str) -> int:
@@ -237,11 +187,16 @@ def memory_alone(contender: str) -> int:
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
 
 
-def peak_memory(device: torch.device) -> int:
-    """Peak memory of this process, or of the GPU's tensors, in MB."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) // 10**6
-    return resident_peak()
+def peak_memory(args: argparse.Namespace, device: torch.device) -> int:
+    """Run a contender in the data folder that is set: peak memory of this process, or of the GPU's tensors, in MB."""
+    if args.memory_of == "released":
+        rival = new_rival(args, device)
+        for _ in range(4):
+            rival.step()
+    else:
+        args.rounds, args.our_steps = 1, 40
+        run_ours(args, Contest(args, device, lambda: {"released": 0.0}))
+    return torch.cuda.max_memory_allocated(device) // 10**6 if device.type == "cuda" else resident_peak()
 
 
 if __name__ == "__main__":

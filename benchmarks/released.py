@@ -4,9 +4,8 @@ Every sentence padded to `max_seq_len`, text tokenised inside the loop, for teac
 for the losses on the logits and one per student layer, a value read back after each; torch's default AdamW; float32.
 """
 
-import resource
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -25,15 +24,7 @@ WEIGHTS = {"soft": 0.5, "hard": 0.5, "hidden": 100.0}
 TEMPERATURE = 10.0
 
 
-def resident_peak() -> int:
-    """Peak resident memory of this process in MB; Linux's `ru_maxrss` would start at the parent's."""
-    status = Path("/proc/self/status")
-    if status.is_file():
-        return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024 // 10**6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 10**6  # bytes on macOS
-
-
-class Released:
+class Released(ABC):
     """Data and optimiser steps as released; a subclass is a method.
 
     Args:
@@ -50,13 +41,13 @@ class Released:
         self.trained = [module.to(device).train() for module in self.build()]
         self.optimizers = [torch.optim.AdamW(parameter_groups([module], 0.01), lr=1e-5) for module in self.trained]
 
+    @abstractmethod
     def build(self) -> list[nn.Module]:
         """Build the modules to train."""
-        raise NotImplementedError
 
+    @abstractmethod
     def losses(self, texts: list[tuple[str, ...]], label: Tensor) -> Iterator[Tensor]:
         """Give the losses that are each sent backward on their own."""
-        raise NotImplementedError
 
     def shuffled(self, batch_size: int) -> Iterator[list[tuple[tuple[str, ...], float]]]:
         """Give random batches of raw rows without end."""
@@ -107,7 +98,7 @@ class ReleasedLad(Released):
 
     def build(self) -> list[nn.Module]:
         """Train a student of half the layers, and the gates, each clipped by itself."""
-        self.teacher.model.to(self.device).eval().requires_grad_(False)
+        self.teacher.model.to(self.device)
         sizes = StudentConfig()
         student, layer_map, _ = build_student(sizes, "bert", self.teacher)
         self.student: Classifier = student

@@ -10,7 +10,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from fine_tune import process
 from fine_tune.batches import Batch, updates
-from fine_tune.config import EpochConfig, PrecisionConfig, RunConfig, SpeedConfig, StepConfig, StudentConfig
+from fine_tune.config import (
+    EpochConfig,
+    OptimConfig,
+    PrecisionConfig,
+    RunConfig,
+    SpeedConfig,
+    StepConfig,
+    StudentConfig,
+)
 from fine_tune.data import Split, fingerprint, load_tokenizer
 from fine_tune.device import resolve_device
 from fine_tune.layer_map import layer_map
@@ -20,6 +28,7 @@ from fine_tune.model.dropout import Dropout
 from fine_tune.model.gate import GateChain, HighwayGate
 from fine_tune.model.init import init_student
 from fine_tune.model.linear import Linear
+from fine_tune.optim import Part
 from fine_tune.precision import set_precision
 from fine_tune.task import TASKS, Task
 
@@ -99,7 +108,14 @@ def resolve_duration(steps: StepConfig, epochs: EpochConfig, rows: int, batch_si
 
 
 def place(model: Classifier | GateChain, device: torch.device, precision: PrecisionConfig, speed: SpeedConfig) -> None:
-    """Put a model on its device, in its precision; recompute or compile its layers where the user wishes it."""
+    """Put a model on its device, in its precision; recompute or compile its layers where the user wishes it.
+
+    Args:
+        model: What learns and what does not must be settled: frozen matrices are kept in the low precision.
+        device: Its place.
+        precision: Resolved; None is fp32.
+        speed: The user's wishes.
+    """
     for module in model.modules():
         module.__class__ = FAST.get(type(module), type(module))
     set_precision(model.to(device), precision.precision or "fp32")
@@ -115,6 +131,12 @@ def place(model: Classifier | GateChain, device: torch.device, precision: Precis
             *(module for module in model.modules() if isinstance(module, HighwayGate)),
         ]:
             layer.forward = torch.compile(layer.forward, dynamic=True)
+
+
+def part_of(model: Classifier, device: torch.device, optim: OptimConfig, steps: StepConfig, speed: SpeedConfig) -> Part:
+    """Give a model its optimiser, with the duration that has been resolved."""
+    assert steps.total_step is not None and steps.warmup_step is not None
+    return Part([model], optim, steps.total_step, steps.warmup_step, lazy_rows(model, device, speed))
 
 
 def lazy_rows(model: Classifier, device: torch.device, speed: SpeedConfig) -> nn.Embedding | None:

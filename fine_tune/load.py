@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class Loaded(NamedTuple):
-    """A model read from a run folder, in eval mode, with what belongs to it."""
+    """A model read from a run folder, frozen, in eval mode, with what belongs to it."""
 
     model: Classifier
     tokenizer: PreTrainedTokenizerFast
@@ -66,7 +66,7 @@ def load_run(experiment: str, model: str, task: Task, step: int | None, ptrain_v
     tokenizer = load_tokenizer(name)
     check_tokenizer(network, tokenizer, name)
     check_length(network, values["max_seq_len"])
-    return Loaded(network.eval(), tokenizer, values, folder, step)
+    return Loaded(network.eval().requires_grad_(False), tokenizer, values, folder, step)
 
 
 def check_tokenizer(model: Classifier, tokenizer: PreTrainedTokenizerFast, name: str) -> None:
@@ -90,14 +90,13 @@ def has_own_tokenizer(folder: Path) -> bool:
 
 
 def load_teacher(ref: TeacherRef, task: Task, ptrain_ver: str | None) -> Loaded:
-    """Load the teacher, frozen; a released one may need `ptrain_ver` for its tokenizer."""
+    """Load the teacher; a released one may need `ptrain_ver` for its tokenizer."""
     if has_own_tokenizer(run_dir(ref.teacher_exp, ref.tmodel, task.name)):
         ptrain_ver = None
     teacher = load_run(ref.teacher_exp, ref.tmodel, task, ref.tckpt, ptrain_ver, "--tckpt")
     if teacher.config["task"] != task.name or teacher.config["num_class"] != task.num_class:
         found = f"{teacher.config['task']} with {teacher.config['num_class']} classes"
         raise ValueError(f"--teacher_exp {ref.teacher_exp}: its config.json is for {found}, not for {task.name}")
-    teacher.model.requires_grad_(False)
     return teacher
 
 

@@ -148,12 +148,14 @@ def test_do_predict_writes_what_the_prediction_script_writes(task, data, run, en
 
 
 def test_do_predict_stays_on_the_device_that_was_named(data, run, teacher, monkeypatch):
-    from fine_tune import build
+    from fine_tune import build, evaluate
 
-    asked, resolve = [], build.resolve_device
-    monkeypatch.setattr(build, "resolve_device", lambda number, *flag: asked.append(number) or resolve(number, *flag))
+    asked, used, named, predict = [], [], torch.device("cpu"), evaluate.predict
+    monkeypatch.setattr(build, "resolve_device", lambda number, *flag: asked.append(number) or named)
+    monkeypatch.setattr(evaluate, "predict", lambda *given: used.append(given[3]) or predict(*given))
     run("run_fine_tune_eval", "--experiment", "teacher", "--task", "sst2", *CPU, "--do_predict")
-    assert len(asked) > 1 and set(asked) == {-1}
+    assert set(asked) == {-1}
+    assert len(used) == 3 and all(device is named for device in used)  # two checkpoints, then the best again
 
 
 TRAINING = {
@@ -234,10 +236,11 @@ def test_lad_never_changes_its_teacher(data, run, teacher, monkeypatch):
 
 
 def test_student_and_gates_have_their_own_optimiser_and_schedule(data, run, teacher, monkeypatch):
-    import fine_tune.optim as optim
+    from fine_tune import build, optim
 
     made, plain = [], optim.Part
-    monkeypatch.setattr(optim, "Part", lambda *given: made.append(given) or plain(*given))
+    for module in (build, optim):  # the student's is made in the one, the gates' in the other's script
+        monkeypatch.setattr(module, "Part", lambda *given: made.append(given) or plain(*given))
     own = ("--lr", 0.5, "--beta1", 0.5, "--gate_lr", 0.25, "--gate_beta1", 0.25, "--gate_total_step", 9)
     run("run_lad_distil", "--experiment", "s", *EXACT, *own, "--gate_warmup_step", 3, "--gate_max_norm", 7)
     (student, gates) = made

@@ -1,0 +1,98 @@
+#!/usr/bin/env python3
+"""Where the time of a LAD step on the CPU goes, by kind of work, from torch's profiler.
+
+    python benchmarks/bench_profile.py --encoder FOLDER [--precision bf16] [--teacher_cache states]
+
+`run_lad_distil.py` on SST-2, profiled over `--steps` updates after `--warm_up`. An operator's own time, without what it
+calls, counts for the first kind in `KINDS` that its name, or the name of an operator around it, speaks of. What no
+operator accounts for is Python. The profiler itself adds time; the last line is JSON and tells the step with it.
+"""
+
+import argparse
+import json
+import re
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from torch.profiler import ProfilerActivity, profile
+
+import run_fine_tune
+import run_lad_distil
+from benchmarks.common import own_data_dir, ticking
+from fine_tune.precision import DTYPES
+
+KINDS = {
+    "matrix products": r"::(addmm|mm|linear|_linear_pointwise)|Product|AddmmBackward|LinearBackward",
+    "attention": r"scaled_dot_product|softmax|SoftmaxBackward|bmm|matmul",
+    "optimiser and clipping": r"adam|foreach|Optimizer|norm_except|clip",
+    "rows of the embedding": r"embedding|index|coalesce|sparse|unique",
+    "GELU": r"gelu",
+    "layer norm": r"layer_norm|LayerNorm",
+    "dropout": r"dropout|random_",
+    "conversions and copies": r"_to_copy|::to$|ToCopy|copy_|contiguous|clone",
+}
+
+
+def kind_of(event: Any) -> str:
+    """Give the kind of an operator: its own if it has one, else that of the nearest operator around it."""
+    while event is not None:
+        for kind, names in KINDS.items():
+            if re.search(names, event.name):
+                return kind
+        event = event.cpu_parent
+    return "other operators"
+
+
+def main() -> None:
+    """Profile and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--encoder", required=True, help="hub name or folder of the teacher's encoder")
+    parser.add_argument("--batch_size", type=int, default=32, help="rows per step (default: 32)")
+    parser.add_argument("--precision", choices=DTYPES, default="fp32", help="(default: fp32)")
+    parser.add_argument("--teacher_cache", default="none", choices=("none", "states"), help="(default: none)")
+    parser.add_argument("--steps", type=int, default=40, help="updates to profile (default: 40)")
+    parser.add_argument("--warm_up", type=int, default=100, help="updates before them (default: 100)")
+    args = parser.parse_args()
+    profiler, done, times = profile(activities=[ProfilerActivity.CPU]), 0, list[float]()
+
+    def tick() -> bool:
+        nonlocal done
+        done += 1
+        if done == args.warm_up:
+            profiler.start()
+            times.append(time.perf_counter())
+        if done == args.warm_up + args.steps:
+            times.append(time.perf_counter())
+            profiler.stop()
+        return done == args.warm_up + args.steps
+
+    shared = ["--task", "sst2", "--batch_size", str(args.batch_size), "--device_id", "-1", "--ckpt_step", "1000000"]
+    with own_data_dir():
+        teacher = ["--experiment", "teacher", "--ptrain_ver", args.encoder, "--total_step", "1", "--lr", "1e-9"]
+        run_fine_tune.main([*teacher, *shared])
+        ours = ["--experiment", "ours", "--teacher_exp", "teacher", "--total_step", "1000000", "--lr", "1e-5"]
+        speed = ["--precision", args.precision, "--teacher_cache", args.teacher_cache]
+        with ticking(tick):
+            run_lad_distil.main([*ours, *shared, *speed])
+    spent: Counter[str] = Counter()
+    for event in profiler.events() or ():
+        spent[kind_of(event)] += event.self_cpu_time_total / 1000 / args.steps
+    step = 1000 * (times[1] - times[0]) / args.steps
+    figures = {kind: round(ms, 1) for kind, ms in spent.most_common()}
+    figures["between operators: Python"] = round(step - sum(spent.values()), 1)
+    for kind, ms in figures.items():
+        print(f"{kind:<28} {ms:6.1f} ms  {ms / step:4.0%}")
+    print(
+        json.dumps(
+            {"precision": args.precision, "teacher_cache": args.teacher_cache, "step_ms": round(step, 1)} | figures
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

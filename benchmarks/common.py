@@ -1,0 +1,98 @@
+"""What the benchmarks share: a data folder of their own, a clock in the place of a run's log, memory."""
+
+import contextlib
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+
+from fine_tune import build, log
+from fine_tune.batches import Batch
+from fine_tune.config import RunConfig
+from fine_tune.data import Split
+from fine_tune.model import linear
+from fine_tune.path import data_dir
+
+GEMM = 1024
+"""Rows and columns of the product that tells a machine's rate."""
+
+
+class FinishedError(Exception):
+    """A benchmark has seen enough of a run."""
+
+
+@contextlib.contextmanager
+def own_data_dir() -> Iterator[Path]:
+    """Work in a temporary data folder, which shares the user's rows and caches but not the runs."""
+    real = data_dir()
+    with tempfile.TemporaryDirectory(prefix="benchmark_") as name:
+        for shared in ("fine_tune", "cache"):
+            (real / shared).mkdir(parents=True, exist_ok=True)
+            (Path(name) / shared).symlink_to(real / shared)
+        with mock.patch.dict(os.environ, DATA_DIR=name):
+            yield Path(name)
+
+
+@contextlib.contextmanager
+def ticking(tick: Callable[[], bool]) -> Iterator[None]:
+    """Call `tick` after every update of the training script that runs inside; true ends the run."""
+
+    class Clock(log.TrainLog):
+        def advance(self) -> None:
+            if tick():
+                raise FinishedError
+
+    with mock.patch.object(log, "TrainLog", Clock), contextlib.suppress(FinishedError):
+        yield
+
+
+@contextlib.contextmanager
+def counting(tokens: list[int]) -> Iterator[None]:
+    """Note the tokens, without padding, of every update of the training script that runs inside."""
+    plain = build.updates_of
+
+    def counted(cfg: RunConfig, rows: Split) -> Iterator[list[Batch]]:
+        for update in plain(cfg, rows):
+            tokens.append(sum(int(rows.lengths[batch.rows].sum()) for batch in update))
+            yield update
+
+    with mock.patch.object(build, "updates_of", counted):
+        yield
+
+
+def synchronised(device: torch.device) -> float:
+    """Wait for the device, then read the clock: seconds."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def seconds(work: Callable[[], Any], device: torch.device, count: int = 1) -> float:
+    """Time some work: seconds per call."""
+    start = synchronised(device)
+    for _ in range(count):
+        work()
+    return (synchronised(device) - start) / count
+
+
+def product_rates(device: torch.device, dtype: torch.dtype) -> dict[str, float]:
+    """Measure FLOP/s of a square product: `gemm` as torch multiplies, on CPUs `onednn` too where `linear` calls it."""
+    matrix = torch.randn(GEMM, GEMM, device=device, dtype=dtype)
+    products = {"gemm": lambda: matrix @ matrix}
+    if linear.AVAILABLE and device.type == "cpu":
+        products["onednn"] = lambda: linear.product(matrix, matrix)
+    return {name: 2 * GEMM**3 / seconds(product, device, 20) for name, product in products.items()}
+
+
+def resident_peak() -> int:
+    """Peak resident memory of this process in MB; Linux's `ru_maxrss` would start at the parent's."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024 // 10**6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 10**6  # bytes on macOS
