@@ -119,6 +119,8 @@ def place(model: Classifier | GateChain, device: torch.device, precision: Precis
     for module in model.modules():
         module.__class__ = FAST.get(type(module), type(module))
     set_precision(model.to(device), precision.precision or "fp32")
+    if device.type == "cpu" and isinstance(model, Classifier):
+        model.encoder.set_attn_implementation("on_cpu")
     if speed.gradient_checkpointing and isinstance(model, Classifier) and model.linear_layer.weight.requires_grad:
         if not model.encoder.supports_gradient_checkpointing:
             raise ValueError(f"--gradient_checkpointing: the library has none for {model.encoder.config.model_type}")

@@ -1,9 +1,14 @@
-"""Attention within a padded batch as if there were no padding: rows of the same length together, no mask.
+"""Scaled dot-product attention on a CPU; transformers knows two kinds by the names `on_cpu` and `by_length`.
 
-Without a mask, and lengths apart, what a sentence gets does not depend on the other sentences of its batch, to the last
-bit, on a CPU, where torch computes all rows of a product alike. Transformers knows it by the name `by_length`.
+`on_cpu` writes the products out where torch's own function is slower: with dropout, for which torch draws a number per
+attention weight, one after the other, and in bfloat16.
+
+`by_length` attends within a padded batch as if there were no padding: rows of the same length together, no mask. So
+what a sentence gets does not depend on the other sentences of its batch, to the last bit, as torch computes all rows of
+a product alike on a CPU.
 """
 
+import math
 from itertools import groupby
 from typing import Any
 
@@ -11,6 +16,34 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface
+
+from fine_tune.model.dropout import drop
+
+
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float, scaling: float | None
+) -> Tensor:
+    """Compute softmax(scaling query key^T) value, (B, H, S, D / H) all; `mask` (B, 1, S, S) is False for padding."""
+    if not dropout and query.dtype == torch.float32:
+        return F.scaled_dot_product_attention(query, key, value, mask, scale=scaling)
+    scores = query @ key.transpose(-1, -2) * (scaling or query.shape[-1] ** -0.5)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -math.inf)
+    return drop(scores.softmax(-1), dropout) @ value
+
+
+def on_cpu(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Attend, see `by_length`; `attention_mask` (B, 1, S, S) is False for padding."""
+    return attend(query, key, value, attention_mask, dropout, scaling).transpose(1, 2), None
 
 
 def by_length(
@@ -40,14 +73,14 @@ def by_length(
         (B, S, H, D / H), 0 for padding.
     """
     if lengths is None:
-        out = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, scale=scaling)
-        return out.transpose(1, 2), None
+        return on_cpu(module, query, key, value, None, dropout, scaling)
     out, start = torch.zeros_like(query), 0
     for length, alike in groupby(lengths):
         rows = slice(start, start := start + len(list(alike)))
         q, k, v = (tensor[rows, :, :length] for tensor in (query, key, value))
-        out[rows, :, :length] = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scaling)
+        out[rows, :, :length] = attend(q, k, v, None, dropout, scaling)
     return out.transpose(1, 2), None
 
 
+AttentionInterface.register("on_cpu", on_cpu)
 AttentionInterface.register("by_length", by_length)

@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoModel, BertConfig, BertModel, PreTraine
 
 from fine_tune.config import KNOWN_ENCODERS
 from fine_tune.flag import first_line
-from fine_tune.model import attention  # noqa: F401  (registers by_length)
+from fine_tune.model import attention  # noqa: F401  (registers on_cpu, by_length)
 from fine_tune.precision import autocast
 
 logger = logging.getLogger(__name__)

@@ -11,17 +11,22 @@ from torch import Tensor, nn
 BITS = 16
 
 
+def drop(values: Tensor, p: float) -> Tensor:
+    """Zero values with probability `p`, and scale up the others."""
+    if p == 0 or values.device.type != "cpu" or torch.compiler.is_compiling():
+        return F.dropout(values, p)
+    count = values.numel()
+    draws = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)
+    bits = draws.view(torch.int16)[:count].view(values.shape)  # uniform in -2^15 .. 2^15 - 1
+    keep = bits >= round(p * 2**BITS) - 2 ** (BITS - 1)
+    # Despite its name just what is wanted: values * keep * scale, in one pass.
+    dropped: Tensor = torch.ops.aten.native_dropout_backward(values, keep, 1 / (1 - p))
+    return dropped
+
+
 class Dropout(nn.Dropout):
     """Drop-in for `nn.Dropout`."""
 
     def forward(self, values: Tensor) -> Tensor:
-        """Zero a random share of the values and scale up the others."""
-        if not self.training or self.p == 0 or values.device.type != "cpu" or torch.compiler.is_compiling():
-            return F.dropout(values, self.p, self.training)
-        count = values.numel()
-        draws = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)
-        bits = draws.view(torch.int16)[:count].view(values.shape)  # uniform in -2^15 .. 2^15 - 1
-        keep = bits >= round(self.p * 2**BITS) - 2 ** (BITS - 1)
-        # Despite its name just what is wanted: values * keep * scale, in one pass.
-        dropped: Tensor = torch.ops.aten.native_dropout_backward(values, keep, 1 / (1 - self.p))
-        return dropped
+        """See `drop`; nothing outside of training."""
+        return drop(values, self.p) if self.training else values
