@@ -63,6 +63,7 @@ def main(argv: Sequence[str] | None = None, parser: Parser | None = None) -> Non
         from fine_tune.path import log_dir
         from fine_tune.precision import resolve_precision
         from fine_tune.task import TASKS
+        from fine_tune.teacher import announced
         from fine_tune.teacher_cache import open_teacher
         from fine_tune.train.lad import teacher_needs, train_lad
 
@@ -76,10 +77,10 @@ def main(argv: Sequence[str] | None = None, parser: Parser | None = None) -> Non
         for model, device in zip((teacher.model, student, gates), devices, strict=True):
             build.place(model, device, precision, speed)
         rows = load_split(TASKS[cfg.task], cfg.dataset, teacher.tokenizer, sizes.max_seq_len)
-        batches = build.updates_of(cfg, rows)
         steps.total_step, steps.warmup_step = build.resolve_duration(steps, epochs, len(rows), cfg.batch_size)
         build.resolve_gate_duration(gate_steps, steps, epochs)
         outputs = open_teacher(teacher, devices.teacher, rows, teacher_needs(gates), cache, cfg, speed)
+        batches = announced(build.updates_of(cfg, rows), outputs)
         student_part = build.part_of(student, devices.student, optim, steps, speed)
         gate_part = Part(list(gates.blocks.values()), gate_optim, gate_steps.total_step, gate_steps.warmup_step)
         updater = Updater({"": student_part, "gate_": gate_part}, half=precision.precision == "fp16")

@@ -4,7 +4,8 @@ On a CPU a sentence's outputs do not depend, to the last bit, on the sentences b
 attend apart (`model.attention`), and the head reads blocks of a fixed size. So a cache can replace the model exactly.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 import torch
@@ -39,8 +40,18 @@ class TeacherOutput(NamedTuple):
 class Teacher(Protocol):
     """A frozen teacher, as a loop sees it."""
 
+    def expect(self, update: list[Batch]) -> None:
+        """Be told of an update, one update ahead."""
+
     def __call__(self, batch: Batch) -> TeacherOutput:
         """Give the outputs of a batch."""
+
+
+def announced(updates: Iterator[list[Batch]], teacher: Teacher) -> Iterator[list[Batch]]:
+    """Tell a teacher of every one of endless updates before the one ahead of it is worked on."""
+    for update, following in pairwise(updates):
+        teacher.expect(following)
+        yield update
 
 
 class LiveTeacher:
@@ -58,6 +69,9 @@ class LiveTeacher:
         self.model, self.device, self.layers = model.eval().requires_grad_(False), device, layers
         if by_length:
             model.encoder.set_attn_implementation("by_length")
+
+    def expect(self, update: list[Batch]) -> None:
+        """Have nothing to prepare."""
 
     def __call__(self, batch: Batch) -> TeacherOutput:
         """Run the model on a batch."""

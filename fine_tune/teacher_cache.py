@@ -1,9 +1,10 @@
 """Teacher outputs on disk (`--teacher_cache`): computed once, read in every epoch of every run that asks for the same.
 
-Stored without padding as memory-mapped arrays, one folder per (rows, tokenizer, teacher checkpoint, precision, level,
-layers): `logits.npy` (N, C) float32, and per layer the states, (N, D) for the level `cls`, (tokens, D) for `states`,
-in the precision of the run. On a CPU they are the live teacher's own, to the last bit; the largest difference found on
-some batches is noted in the folder and said at every start.
+Stored without padding, one folder per (rows, tokenizer, teacher checkpoint, precision, level, layers): `logits.npy`
+(N, C) float32, and `states.npy`, (N, L, D) for the level `cls`, (tokens, L, D) for `states`, in the precision of the
+run. A sentence is one stretch of that file, and the system is told of every update one update ahead. On a CPU what is
+stored is the live teacher's own, to the last bit; the largest difference found on some batches is noted in the folder
+and said at every start.
 
 Prior art: TextBrewer caches logits in memory, for frozen batches. Source of sizes: N rows, D width, C classes.
 """
@@ -13,16 +14,15 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable
+import weakref
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
-from torch import Tensor
 from tqdm import tqdm
 
 from fine_tune import distributed
@@ -36,7 +36,7 @@ from fine_tune.teacher import LEVELS, LiveTeacher, Needs, Teacher, TeacherOutput
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 """Raise when what is stored changes."""
 STORED: dict[torch.dtype, type] = {torch.float32: np.float32, torch.bfloat16: np.int16, torch.float16: np.float16}
 TOKENS_AT_ONCE = 4096
@@ -56,27 +56,41 @@ class CachedTeacher:
         dtype: Of the states.
     """
 
-    def __init__(self, folder: Path, split: Split, level: str, layers: Iterable[int], dtype: torch.dtype) -> None:
-        """Map the files into memory."""
-        self.split, self.level, self.dtype = split, level, dtype
-        self.logits = np.load(folder / "logits.npy", mmap_mode="r")
-        self.states = {layer: np.load(folder / f"layer-{layer}.npy", mmap_mode="r") for layer in layers}
+    def __init__(self, folder: Path, split: Split, level: str, layers: Sequence[int], dtype: torch.dtype) -> None:
+        """Open the files."""
+        self.split, self.level, self.layers, self.dtype = split, level, layers, dtype
+        self.logits = np.load(folder / "logits.npy")
+        if layers:
+            stored = np.load(folder / "states.npy", mmap_mode="r")
+            self.first_byte, self.unit = stored.offset, np.empty(stored.shape[1:], stored.dtype)
+            self.file = os.open(folder / "states.npy", os.O_RDONLY)
+            weakref.finalize(self, os.close, self.file)
+
+    def extents(self, batch: Batch) -> list[tuple[int, int]]:
+        """Find each row in the file of states: first byte, and how many tokens."""
+        lengths = self.split.lengths[batch.rows] if self.level == "states" else np.ones_like(batch.rows)
+        starts = self.split.offsets[batch.rows] if self.level == "states" else batch.rows
+        return list(zip((self.first_byte + starts * self.unit.nbytes).tolist(), lengths.tolist(), strict=True))
+
+    def expect(self, update: list[Batch]) -> None:
+        """Have the system read what an update will ask for, where it can do so in the background (Linux)."""
+        if self.layers and hasattr(os, "posix_fadvise"):
+            for start, length in (extent for batch in update for extent in self.extents(batch)):
+                os.posix_fadvise(self.file, start, length * self.unit.nbytes, os.POSIX_FADV_WILLNEED)
 
     def __call__(self, batch: Batch) -> TeacherOutput:
         """Read a batch: padding is 0; at the level `cls` the states are (B, 1, D)."""
-        if self.level == "cls":
-            at, real = batch.rows[:, None], None
-        else:
-            at, real = self.split.token_index(batch.rows)
-        states = {layer: self.read(array, at, real) for layer, array in self.states.items()}
-        return TeacherOutput(torch.from_numpy(self.logits[batch.rows]), states)
-
-    def read(self, array: NDArray[Any], at: NDArray[np.int64], real: NDArray[np.bool_] | None) -> Tensor:
-        """Gather states (B, S, D), 0 where they are not `real`."""
-        states = array[at]
-        if real is not None and not real.all():
-            states[~real] = 0
-        return torch.from_numpy(states).view(self.dtype)
+        logits = torch.from_numpy(self.logits[batch.rows])
+        if not self.layers:
+            return TeacherOutput(logits, {})
+        extents = self.extents(batch)
+        states = np.empty((len(extents), max(length for _, length in extents), *self.unit.shape), self.unit.dtype)
+        for row, (start, length) in zip(states, extents, strict=True):
+            if os.preadv(self.file, [row[:length]], start) != length * self.unit.nbytes:
+                raise OSError("the teacher cache ends early; remove its folder, the next run fills it anew")
+            row[length:] = 0
+        by_layer = torch.from_numpy(states).view(self.dtype).unbind(2)
+        return TeacherOutput(logits, dict(zip(self.layers, by_layer, strict=True)))
 
 
 def open_teacher(
@@ -141,20 +155,20 @@ def fill(
     try:
         width, dtype = live.model.width, live.model.product_dtype
         rows, tokens = len(split), int(split.offsets[-1])
-        shape = (rows if level == "cls" else tokens, width)
         logits = open_memmap(building / "logits.npy", "w+", np.float32, (rows, split.task.num_class))
         kept = () if level == "logits" else layers
-        arrays = {layer: open_memmap(building / f"layer-{layer}.npy", "w+", STORED[dtype], shape) for layer in kept}
+        units = {"logits": 0, "cls": rows, "states": tokens}[level]
+        states = open_memmap(building / "states.npy", "w+", STORED[dtype], (units, len(kept), width)) if kept else None
         with tqdm(total=rows, unit="row", desc="teacher cache", dynamic_ncols=True, mininterval=1) as bar:
             for part in single_lengths(split):
                 out = live.run(split.inputs(part))
                 logits[part] = out.logits.cpu().numpy()
                 at = part[:, None] if level == "cls" else split.token_index(part)[0]
-                for layer, array in arrays.items():
-                    states = out.states[layer][:, : at.shape[1]].to("cpu", dtype)
-                    array[at] = states.contiguous().view(torch.int16 if dtype == torch.bfloat16 else dtype).numpy()
+                if states is not None:
+                    given = torch.stack([out.states[layer][:, : at.shape[1]] for layer in kept], 2).to("cpu", dtype)
+                    states[at] = given.view(torch.int16 if dtype == torch.bfloat16 else dtype).numpy()
                 bar.update(len(part))
-        for array in (logits, *arrays.values()):
+        for array in (logits, *([] if states is None else [states])):
             array.flush()
         cached = CachedTeacher(building, split, level, kept, dtype)
         write_json(building / "check.json", {"largest_difference": largest_difference(live, cached, batches)})

@@ -20,7 +20,7 @@ from fine_tune.load import load_teacher
 from fine_tune.model.classifier import Classifier
 from fine_tune.path import cache_dir
 from fine_tune.task import TASKS
-from fine_tune.teacher import LiveTeacher, Needs
+from fine_tune.teacher import LiveTeacher, Needs, announced
 from fine_tune.teacher_cache import GB, CachedTeacher, open_teacher
 
 CPU = torch.device("cpu")
@@ -76,7 +76,7 @@ def test_in_bfloat16_too_the_cache_holds_the_teachers_own_outputs(data, run, tea
     run("run_lad_distil", "--experiment", "cached", *BASE, "--precision", "bf16", *STATES)
     assert_same_run(data, "live", "cached")
     (folder,) = folders()
-    assert np.load(cache_dir() / folder / "layer-3.npy").dtype == np.int16
+    assert np.load(cache_dir() / folder / "states.npy").dtype == np.int16
     run("run_lad_distil", "--experiment", "full", *BASE, *STATES)
     assert len(folders()) == 2
 
@@ -162,6 +162,38 @@ def test_what_is_read_is_what_the_live_teacher_says(level, needs, direct):
             assert not states[real == 0].any()
 
 
+@pytest.mark.parametrize(("level", "needs"), NEEDS)
+def test_an_update_that_was_announced_is_the_part_of_the_file_that_is_read(level, needs, direct, monkeypatch):
+    cached, asked, read = direct.open(level, needs), [], []
+    monkeypatch.setattr(os, "posix_fadvise", lambda file, at, size, what: asked.append((at, size)))
+    pread = os.preadv
+    monkeypatch.setattr(os, "preadv", lambda file, into, at: read.append((at, into[0].nbytes)) or pread(file, into, at))
+    for batch in direct.batches():
+        cached.expect([batch])
+        cached(batch)
+    assert asked == read and len(read) == (0 if level == "logits" else 48)
+
+
+def test_every_update_is_announced_before_the_one_ahead_of_it_is_worked_on():
+    seen: list[str] = []
+
+    class Listener:
+        def expect(self, update):
+            seen.append(f"expect {update}")
+
+    for update in announced(iter(range(4)), Listener()):
+        seen.append(f"work on {update}")
+    assert seen == ["expect 1", "work on 0", "expect 2", "work on 1", "expect 3", "work on 2"]
+
+
+def test_a_file_that_ends_early_is_an_error(direct):
+    cached = direct.open("states", Needs("states", (0, 3)))
+    (name,) = folders()
+    os.truncate(cache_dir() / name / "states.npy", 500)
+    with pytest.raises(OSError, match="ends early"):
+        cached(next(iter(direct.batches())))
+
+
 def test_the_largest_difference_to_the_live_teacher_is_noted(direct):
     direct.open("states", Needs("states", (0, 3)))
     (folder,) = folders()
@@ -173,7 +205,7 @@ def test_the_size_foretold_is_that_of_the_arrays_on_disk(level, needs, direct):
     direct.open(level, needs)
     (name,) = folders()
     arrays = {file.name: np.load(file) for file in (cache_dir() / name).glob("*.npy")}
-    assert set(arrays) == {"logits.npy"} | {f"layer-{layer}.npy" for layer in needs.layers}
+    assert set(arrays) == {"logits.npy"} | ({"states.npy"} if needs.layers else set())
     size = sum(array.nbytes for array in arrays.values())
     tokens = {"logits": 0, "cls": 24, "states": int(direct.rows.offsets[-1])}[level]
     assert size == 4 * (24 * 2 + tokens * len(needs.layers) * 16)
