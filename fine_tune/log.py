@@ -5,6 +5,7 @@ Of several processes, all take part in a mean, and the first one writes.
 
 import json
 import math
+import sys
 from pathlib import Path
 
 import torch
@@ -85,7 +86,14 @@ class TrainLog:
             self.board.add_scalar(f"train/{name}", value, step)
         print(json.dumps({"step": step, **values}), file=self.lines, flush=True)
         losses = {name: f"{value:.4f}" for name, value in values.items() if name.endswith("loss")}
-        self.bar.set_postfix(losses, refresh=False)
+        compiled = {"compiled": f"{seconds:.0f} s"} if (seconds := compile_seconds()) else {}
+        self.bar.set_postfix(losses | compiled, refresh=False)
+
+
+def compile_seconds() -> float:
+    """Time that torch.compile took in this process so far, in seconds."""
+    dynamo = sys.modules.get("torch._dynamo.utils")
+    return float(dynamo.calculate_time_spent()["total_wall_time"]) if dynamo else 0.0
 
 
 def write_scalars(log_dir: Path, split: str, scores: dict[int, dict[str, float]]) -> None:

@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerFast
 from fine_tune import distributed, process
 from fine_tune.config import RunConfig, TeacherRef, save_config
 from fine_tune.device import keep_freed_memory
+from fine_tune.log import compile_seconds
 from fine_tune.model.classifier import Classifier
 from fine_tune.path import PROJECT, log_dir, run_dir, write_json
 from fine_tune.seed import own_dropout, set_seed
@@ -86,7 +87,10 @@ def start_run(
 def finish_run(folder: Path) -> None:
     """Note the end of a run in its `run.json`, say where it is, leave the other processes."""
     file = folder / "run.json"
-    write_json(file, json.loads(file.read_text(encoding="utf-8")) | {"end": now()})
+    write_json(
+        file,
+        json.loads(file.read_text(encoding="utf-8")) | {"end": now(), "compile_seconds": round(compile_seconds(), 1)},
+    )
     print(f"\ncheckpoints and logs: {folder}")
     distributed.stop()
 

@@ -3,13 +3,15 @@
 bfloat16 is emulated here where the processor has none: the arithmetic is the same.
 """
 
+import shutil
+
 import pytest
 import torch
 from torch import nn
 from transformers.models.bert.modeling_bert import BertIntermediate
 
 import fine_tune.precision as module
-from fine_tune.log import Meter
+from fine_tune.log import Meter, compile_seconds
 from fine_tune.model.classifier import Classifier, pretrained_encoder
 from fine_tune.model.gate import GateChain
 from fine_tune.precision import resolve_precision, set_precision
@@ -230,3 +232,21 @@ def test_a_teacher_of_that_architecture_is_no_obstacle_for_it_learns_nothing(dat
     run("run_fine_tune", "--experiment", "t", "--model", "albert", "--ptrain_ver", albert, "--max_seq_len", 24, *base)
     about = ("--teacher_exp", "t", "--tmodel", "albert", "--student_init", "random")
     run("run_lad_distil", "--experiment", "s", *about, *base, "--gradient_checkpointing")
+
+
+def test_the_time_of_compilation_is_known():
+    before = compile_seconds()
+    torch.compile(lambda x: x.sin() + 1, backend="eager")(torch.ones(2))
+    assert compile_seconds() > before
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler")
+def test_a_compiled_run_has_the_same_losses_and_tells_its_warm_up(data, run, teacher, encoder):
+    for name, speed in (("plain", ()), ("compiled", ("--compile",))):
+        run("run_lad_distil", "--experiment", name, *flags("run_lad_distil", encoder), *speed)
+    plain, compiled = (data.metrics(name) for name in ("plain", "compiled"))
+    for one, other in zip(plain, compiled, strict=True):
+        assert other == pytest.approx(one, rel=1e-4)
+    seconds = {name: data.config(name, name="run.json")["compile_seconds"] for name in ("plain", "compiled")}
+    assert seconds["compiled"] > seconds["plain"] + 1
