@@ -6,7 +6,6 @@
 Ends with one JSON line. The cache that is measured lives in a temporary folder; the user's own is not touched.
 """
 
-import argparse
 import json
 import statistics
 import sys
@@ -17,6 +16,7 @@ from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.common import command_line
 from fine_tune import build, data, run
 from fine_tune.batches import batch_rows, updates
 from fine_tune.config import OptimConfig
@@ -34,12 +34,9 @@ def seconds(work):
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--encoder", required=True, help="hub name or folder of the encoder")
+    parser = command_line(__doc__, "batch_size", "max_seq_len")
     parser.add_argument("--task", default="sst2", help="task (default: sst2)")
     parser.add_argument("--split", default="train", help="split (default: train)")
-    parser.add_argument("--batch_size", type=int, default=32, help="rows per step (default: 32)")
-    parser.add_argument("--max_seq_len", type=int, default=128, help="tokens at most (default: 128)")
     parser.add_argument("--steps", type=int, default=40, help="fine-tuning steps to time (default: 40)")
     args = parser.parse_args()
     run.set_up_process()

@@ -44,9 +44,8 @@ from transformers import (
     get_linear_schedule_with_warmup,
 )
 
-import run_fine_tune
 import run_lad_distil
-from benchmarks.common import FinishedError, counting, own_data_dir, product_rates, ticking
+from benchmarks.common import FinishedError, command_line, counting, make_teacher, own_data_dir, product_rates, ticking
 from fine_tune.data import Split, load_split, load_tokenizer
 from fine_tune.layer_map import uniform_layer_map
 from fine_tune.precision import DTYPES
@@ -65,7 +64,7 @@ class Job:
     def __init__(self, args: argparse.Namespace) -> None:
         """Read and tokenise."""
         self.args, self.tokenizer = args, load_tokenizer(args.encoder)
-        self.split = load_split(TASKS["sst2"], "train", self.tokenizer, 128)
+        self.split = load_split(TASKS["sst2"], "train", self.tokenizer, args.max_seq_len)
         self.rows = Rows(self.split)
         self.pad = DataCollatorWithPadding(self.tokenizer)
         self.times, self.tokens = list[float](), list[int]()
@@ -117,11 +116,11 @@ class Rows(Dataset[dict[str, Any]]):
         ]
 
     def __len__(self) -> int:
-        """Rows."""
+        """Count."""
         return len(self.items)
 
     def __getitem__(self, row: int) -> dict[str, Any]:
-        """One row."""
+        """Give one."""
         return self.items[row]
 
 
@@ -205,7 +204,8 @@ def textbrewer(job: Job) -> None:
     with tempfile.TemporaryDirectory() as folder:
         train = TrainingConfig(output_dir=folder, log_dir=None, device="cpu", ckpt_frequency=1)
         distil = DistillationConfig(**weights, intermediate_matches=matches)
-        with GeneralDistiller(train, distil, teacher, student, adaptor, adaptor) as distiller:
+        distiller = GeneralDistiller(train, distil, teacher, student, adaptor, adaptor)
+        with distiller:
             distiller.train(
                 torch.optim.AdamW(student.parameters(), lr=LR, fused=True),
                 Ticking(),
@@ -213,36 +213,27 @@ def textbrewer(job: Job) -> None:
                 scheduler_class=get_linear_schedule_with_warmup,
                 scheduler_args={"num_warmup_steps": 1, "num_training_steps": len(loader)},
                 max_grad_norm=1.0,
-                callback=None,
             )
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--encoder", required=True, help="hub name or folder of the teacher's encoder, a BERT")
-    parser.add_argument("--batch_size", type=int, default=32, help="rows per update (default: 32)")
-    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"), help="of all that have it")
+    parser = command_line(__doc__, "batch_size", "max_seq_len", "precision")
     parser.add_argument("--rounds", type=int, default=3, help="rounds (default: 3)")
     parser.add_argument("--steps", type=int, default=2 * SORTED, help="updates of a round (default: %(default)s)")
     parser.add_argument("--warm_up", type=int, default=SORTED, help="updates before them (default: %(default)s)")
     args = parser.parse_args()
-    contenders: dict[str, Callable[[Job], None]] = {"ours": ours, "trainer": trainer, "textbrewer": textbrewer}
+    contenders = {contender.__name__: contender for contender in (ours, trainer, textbrewer)}
     with own_data_dir():
         job = Job(args)
-        teacher = ["--experiment", "teacher", "--task", "sst2", "--total_step", "1", "--lr", "1e-9"]
-        with contextlib.redirect_stdout(io.StringIO()):
-            run_fine_tune.main([*teacher, "--ptrain_ver", args.encoder, "--device_id", "-1"])
+        make_teacher(args, "--task", "sst2", "--device_id", "-1")
         rounds: list[dict[str, float]] = []
         for _ in range(args.rounds):
             rates = product_rates(torch.device("cpu"), DTYPES[args.precision])
             rounds.append(rates | {name: job.round(contender) for name, contender in contenders.items()})
             print("  ".join(f"{name} {rounds[-1][name]:8.1f} ms" for name in contenders), flush=True)
     figures: dict[str, Any] = {"precision": args.precision, "batch_size": args.batch_size}
-    figures |= {
-        "threads": torch.get_num_threads(),
-        "tokens_per_step": round(job.split.lengths.mean() * args.batch_size),
-    }
+    figures["tokens_per_step"] = round(job.split.lengths.mean() * args.batch_size)
     for name in rates:
         figures[f"{name}_rate_gflop_per_s"] = round(statistics.median(each[name] for each in rounds) / 1e9)
     for name in contenders:

@@ -8,7 +8,6 @@ calls, counts for the first kind in `KINDS` that its name, or the name of an ope
 operator accounts for is Python. The profiler itself adds time; the last line is JSON and tells the step with it.
 """
 
-import argparse
 import json
 import re
 import sys
@@ -21,10 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from torch.profiler import ProfilerActivity, profile
 
-import run_fine_tune
 import run_lad_distil
-from benchmarks.common import own_data_dir, ticking
-from fine_tune.precision import DTYPES
+from benchmarks.common import command_line, make_teacher, own_data_dir, ticking
 
 KINDS = {
     "matrix products": r"::(addmm|mm|linear|_linear_pointwise)|Product|AddmmBackward|LinearBackward",
@@ -50,10 +47,7 @@ def kind_of(event: Any) -> str:
 
 def main() -> None:
     """Profile and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--encoder", required=True, help="hub name or folder of the teacher's encoder")
-    parser.add_argument("--batch_size", type=int, default=32, help="rows per step (default: 32)")
-    parser.add_argument("--precision", choices=DTYPES, default="fp32", help="(default: fp32)")
+    parser = command_line(__doc__, "batch_size", "max_seq_len", "precision")
     parser.add_argument("--teacher_cache", default="none", choices=("none", "states"), help="(default: none)")
     parser.add_argument("--steps", type=int, default=40, help="updates to profile (default: 40)")
     parser.add_argument("--warm_up", type=int, default=100, help="updates before them (default: 100)")
@@ -73,8 +67,7 @@ def main() -> None:
 
     shared = ["--task", "sst2", "--batch_size", str(args.batch_size), "--device_id", "-1", "--ckpt_step", "1000000"]
     with own_data_dir():
-        teacher = ["--experiment", "teacher", "--ptrain_ver", args.encoder, "--total_step", "1", "--lr", "1e-9"]
-        run_fine_tune.main([*teacher, *shared])
+        make_teacher(args, *shared)
         ours = ["--experiment", "ours", "--teacher_exp", "teacher", "--total_step", "1000000", "--lr", "1e-5"]
         speed = ["--precision", args.precision, "--teacher_cache", args.teacher_cache]
         with ticking(tick):

@@ -26,9 +26,8 @@ from transformers import AutoConfig, AutoModel
 
 import run_fine_tune
 import run_lad_distil
-from benchmarks.common import resident_peak, ticking
+from benchmarks.common import command_line, resident_peak, ticking
 from fine_tune.data import load_tokenizer
-from fine_tune.precision import DTYPES
 from fine_tune.task import TASKS, read_split
 
 BASE = {"rows": 10_000, "length": 0, "batch_size": 32, "layers": 6}
@@ -118,9 +117,7 @@ def draw(points: list[dict[str, float]], file: Path) -> None:
 
 def main() -> None:
     """Measure every point in a process of its own, and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--encoder", required=True, help="hub name or folder of an encoder: sizes and tokenizer")
-    parser.add_argument("--precision", default="fp32", choices=DTYPES, help="(default: fp32)")
+    parser = command_line(__doc__, "precision")
     parser.add_argument("--steps", type=int, default=30, help="updates to time per point (default: 30)")
     parser.add_argument("--axis", nargs="*", choices=AXES, default=list(AXES), help="what to vary (default: all)")
     parser.add_argument("--png", type=Path, help="draw the curves into this file")

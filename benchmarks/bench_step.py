@@ -6,12 +6,10 @@
 Ours is the training script itself, run in a temporary data folder; after every `--our_steps` of its updates the clock
 stops for one update of the rival (`released.py`) and for matrix products that tell the machine's rate. Medians over
 the rounds; FLOPs by torch's counter; peak memory of each contender alone, in a process of its own. The last line is
-JSON, `warm_up_s` in it what the first updates, kernels and compilation included, took longer than later ones.
+JSON; `warm_up_s` is what updates 2 to 40 took longer than later ones, as kernels are made for every new length.
 """
 
 import argparse
-import contextlib
-import io
 import json
 import math
 import statistics
@@ -28,10 +26,21 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import run_fine_tune
 import run_lad_distil
-from benchmarks.common import counting, own_data_dir, product_rates, resident_peak, seconds, synchronised, ticking
+from benchmarks.common import (
+    command_line,
+    counting,
+    make_teacher,
+    own_data_dir,
+    product_rates,
+    resident_peak,
+    seconds,
+    synchronised,
+    ticking,
+)
 from benchmarks.released import Released, ReleasedLad, ReleasedTeacher
 from fine_tune import build, load
 from fine_tune.config import TeacherRef
+from fine_tune.log import compile_seconds
 from fine_tune.precision import DTYPES
 from fine_tune.task import task_named
 
@@ -91,14 +100,10 @@ class Contest:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__, "batch_size", "max_seq_len", "precision")
     parser.add_argument("--method", choices=METHODS, default="lad", help="method to time (default: lad)")
-    parser.add_argument("--encoder", required=True, help="hub name or folder of the teacher's encoder")
     parser.add_argument("--task", default="sst2", help="task (default: sst2)")
-    parser.add_argument("--batch_size", type=int, default=32, help="rows per step (default: 32)")
-    parser.add_argument("--max_seq_len", type=int, default=128, help="tokens at most (default: 128)")
     parser.add_argument("--device_id", type=int, help="-1 for the CPU (default: a GPU if there is one)")
-    parser.add_argument("--precision", choices=DTYPES, default="fp32", help="of ours (default: fp32)")
     parser.add_argument("--compile", action="store_true", help="ours compiled")
     parser.add_argument("--teacher_cache", default="none", choices=("none", "logits", "cls", "states"), help="of ours")
     parser.add_argument("--rounds", type=int, default=9, help="rounds (default: 9)")
@@ -111,10 +116,7 @@ def main() -> None:
     if args.memory_of:
         return print(peak_memory(args, device))
     with own_data_dir():
-        with contextlib.redirect_stdout(io.StringIO()):
-            run_fine_tune.main(
-                ["--experiment", "teacher", "--total_step", "1", "--lr", "1e-9", *flags(args, "teacher")]
-            )
+        make_teacher(args, *flags(args))
         rival = new_rival(args, device)
 
         def between() -> dict[str, float]:
@@ -127,12 +129,11 @@ def main() -> None:
     print(json.dumps(figures(args, contest) | peaks))
 
 
-def flags(args: argparse.Namespace, method: str) -> list[str]:
+def flags(args: argparse.Namespace) -> list[str]:
     """Give the flags that a training script takes of ours."""
     place = str(args.device_id if args.device_id is not None else 0 if torch.cuda.is_available() else -1)
     shared = ["--task", args.task, "--batch_size", str(args.batch_size), "--ckpt_step", "1000000", "--overwrite"]
-    encoder = ["--ptrain_ver", args.encoder, "--max_seq_len", str(args.max_seq_len)]
-    return [*shared, "--device_id", place, *(encoder if method == "teacher" else [])]
+    return [*shared, "--device_id", place]
 
 
 def new_rival(args: argparse.Namespace, device: torch.device) -> Released:
@@ -145,11 +146,13 @@ def run_ours(args: argparse.Namespace, contest: Contest) -> None:
     """Run the training script until the contest is over."""
     script, _, own_flags = METHODS[args.method]
     speed = ["--precision", args.precision, *(["--compile"] if args.compile else [])]
+    if args.method == "teacher":
+        own_flags = [*own_flags, "--ptrain_ver", args.encoder, "--max_seq_len", str(args.max_seq_len)]
     if args.teacher_cache != "none":
         speed += ["--teacher_cache", args.teacher_cache]
     duration = ["--total_step", "1000000", "--warmup_step", "1", "--lr", "1e-5"]
     with ticking(contest.tick), counting(contest.tokens):
-        script(["--experiment", "ours", *duration, *flags(args, args.method), *speed, *own_flags])
+        script(["--experiment", "ours", *duration, *flags(args), *speed, *own_flags])
 
 
 def figures(args: argparse.Namespace, contest: Contest) -> dict[str, Any]:
@@ -170,6 +173,7 @@ def figures(args: argparse.Namespace, contest: Contest) -> dict[str, Any]:
         "released_ms": round(1000 * median["released"], 1),
         "ratio": round(median["released"] / median["ours"], 2),
         "ratio_range": [round(min(ratios), 2), round(max(ratios), 2)],
+        "compile_s": round(compile_seconds(), 1),
         "warm_up_s": round(contest.warm_up_seconds - (WARM_UP - 1) * median["ours"], 1),
         "tokens_per_step": round(tokens),
         "tokens_per_s": round(tokens / ours),

@@ -1,6 +1,8 @@
 """What the benchmarks share: a data folder of their own, a clock in the place of a run's log, memory."""
 
+import argparse
 import contextlib
+import io
 import os
 import resource
 import tempfile
@@ -12,15 +14,33 @@ from unittest import mock
 
 import torch
 
+import run_fine_tune
 from fine_tune import build, log
 from fine_tune.batches import Batch
 from fine_tune.config import RunConfig
 from fine_tune.data import Split
 from fine_tune.model import linear
 from fine_tune.path import data_dir
+from fine_tune.precision import DTYPES
 
 GEMM = 1024
 """Rows and columns of the product that tells a machine's rate."""
+
+
+FLAGS: dict[str, dict[str, Any]] = {
+    "batch_size": {"type": int, "default": 32, "help": "rows per update (default: 32)"},
+    "max_seq_len": {"type": int, "default": 128, "help": "tokens at most (default: 128)"},
+    "precision": {"choices": DTYPES, "default": "fp32", "help": "of ours, and of others that have it (default: fp32)"},
+}
+
+
+def command_line(description: str | None, *flags: str) -> argparse.ArgumentParser:
+    """Start the command line of a benchmark: `--encoder`, and some of `FLAGS`."""
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--encoder", required=True, help="hub name or folder of the teacher's encoder, a BERT")
+    for flag in flags:
+        made.add_argument(f"--{flag}", **FLAGS[flag])
+    return made
 
 
 class FinishedError(Exception):
@@ -39,6 +59,13 @@ def own_data_dir() -> Iterator[Path]:
             yield Path(name)
 
 
+def make_teacher(args: argparse.Namespace, *flags: str) -> None:
+    """Write the run `teacher`, the encoder as it is with a classifier, quietly."""
+    encoder = ["--ptrain_ver", str(args.encoder), "--max_seq_len", str(args.max_seq_len)]
+    with contextlib.redirect_stdout(io.StringIO()):
+        run_fine_tune.main(["--experiment", "teacher", *encoder, "--total_step", "1", "--lr", "1e-9", *flags])
+
+
 @contextlib.contextmanager
 def ticking(tick: Callable[[], bool]) -> Iterator[None]:
     """Call `tick` after every update of the training script that runs inside; true ends the run."""
@@ -54,10 +81,14 @@ def ticking(tick: Callable[[], bool]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def counting(tokens: list[int]) -> Iterator[None]:
-    """Note the tokens, without padding, of every update of the training script that runs inside."""
+    """Note the tokens, without padding, of every update of the training script that runs inside.
+
+    Whoever asks for the updates last is noted: filling a teacher's cache looks at some before training does.
+    """
     plain = build.updates_of
 
     def counted(cfg: RunConfig, rows: Split) -> Iterator[list[Batch]]:
+        tokens.clear()
         for update in plain(cfg, rows):
             tokens.append(sum(int(rows.lengths[batch.rows].sum()) for batch in update))
             yield update

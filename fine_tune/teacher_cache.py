@@ -25,9 +25,8 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from fine_tune import distributed
+from fine_tune import build, distributed
 from fine_tune.batches import Batch, by_length
-from fine_tune.build import updates_of
 from fine_tune.config import CacheConfig, RunConfig, SpeedConfig
 from fine_tune.data import Split
 from fine_tune.load import Loaded
@@ -139,7 +138,7 @@ def open_teacher(
             if size > 0.95 * free:
                 raise ValueError(f"--teacher_cache {level} would take {about}; the disk has {free / GB:.2f} GB left")
             logger.info("teacher cache of %s: filling %s", about, folder)
-            fill(folder, live, split, level, layers, islice(updates_of(cfg, split), CHECKED))
+            fill(folder, live, split, level, layers, islice(build.updates_of(cfg, split), CHECKED))
     difference = json.loads((folder / "check.json").read_text(encoding="utf-8"))["largest_difference"]
     logger.info("teacher cache of %s: %s; largest difference to the live teacher: %g", about, folder, difference)
     return CachedTeacher(folder, split, level, layers, dtype)

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from fine_tune import build, log
-
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 
 
@@ -19,8 +17,6 @@ def bench(data, encoder, monkeypatch, capsys):
     def run(script: str, *flags: object) -> dict:
         argv = [script, "--encoder", encoder, "--batch_size", 4, "--max_seq_len", 32, *flags]
         monkeypatch.setattr(sys, "argv", [str(word) for word in argv])
-        for module, name in ((build, "updates_of"), (log, "TrainLog")):  # bench_step.py puts its own in their place
-            monkeypatch.setattr(module, name, getattr(module, name))
         runpy.run_path(str(FOLDER / script), run_name="__main__")
         return json.loads(capsys.readouterr().out.splitlines()[-1])
 
@@ -45,3 +41,32 @@ def test_data_path(bench):
     figures = bench("bench_data.py", "--steps", 2)
     assert figures["rows"] == 24 and 0 <= figures["pad_share"] < figures["released_pad_share"] < 1
     assert 0 < figures["wait_share"] < 1
+
+
+@pytest.mark.parametrize("cache", ["none", "states"])
+def test_what_a_step_consists_of_adds_up(cache, bench):
+    figures = bench("bench_profile.py", "--steps", 3, "--warm_up", 3, "--teacher_cache", cache)
+    parts = {name: ms for name, ms in figures.items() if name not in ("precision", "teacher_cache", "step_ms")}
+    assert sum(parts.values()) == pytest.approx(figures["step_ms"], abs=0.06 * len(parts))
+    assert parts["matrix products"] > 0 and parts["attention"] > 0 and parts["layer norm"] > 0
+
+
+def test_the_updates_of_training_are_counted_and_not_those_that_fill_a_cache(data, run, teacher):
+    from benchmarks.common import counting
+    from fine_tune.data import load_split, load_tokenizer
+    from fine_tune.task import TASKS
+
+    for cache in ("none", "states"):
+        flags = ("--task", "sst2", "--batch_size", 4, "--total_step", 6, "--device_id", -1, "--teacher_cache", cache)
+        with counting(tokens := []):
+            run("run_lad_distil", "--experiment", cache, "--teacher_exp", "teacher", *flags)
+        rows = load_split(TASKS["sst2"], "train", load_tokenizer(str(teacher / "tokenizer")), 24)
+        assert sum(tokens[:6]) == int(rows.lengths.sum())  # an epoch
+
+
+@pytest.mark.slow
+def test_peers_do_the_job(bench):
+    pytest.importorskip("textbrewer")
+    figures = bench("bench_peers.py", "--rounds", 1, "--warm_up", 1, "--steps", 2)
+    for peer in ("trainer", "textbrewer"):
+        assert figures[f"{peer}_ratio"] == pytest.approx(figures[f"{peer}_ms"] / figures["ours_ms"], rel=0.02)
