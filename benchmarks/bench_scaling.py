@@ -106,7 +106,7 @@ def draw(points: list[dict[str, float]], file: Path) -> None:
         for row, (name, label) in enumerate((("step_ms", "ms per update"), ("peak_mb", "peak memory, MB"))):
             panel = axes[row][column]
             panel.plot([point[axis] for point in mine], [point[name] for point in mine], "o-", color="#0072B2")
-            panel.set_ylim(bottom=0)
+            panel.set_ylim(0, 1.1 * max(point[name] for point in mine))
             panel.set_xlim(left=0)
             panel.grid(alpha=0.3)
             panel.set_xlabel(axis.replace("_", " ").replace("length", "tokens per sentence"))
