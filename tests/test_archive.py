@@ -333,6 +333,7 @@ def recorded_rows(name: str) -> list[int]:
 
 if REAL_ARCHIVES := real_archives():
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(("task", "name"), REAL_ARCHIVES.items())
     def test_real_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str, name: str) -> None:
         """Real data is prepared whole: its row counts are those that the mirror states."""

@@ -23,6 +23,7 @@ def bench(data, encoder, monkeypatch, capsys):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["lad", "teacher"])
 def test_step_times_of_both_contenders(method, bench):
     flags = ("--rounds", 1, "--our_steps", 2, "--device_id", -1, "--no_memory")
@@ -43,6 +44,7 @@ def test_data_path(bench):
     assert 0 < figures["wait_share"] < 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cache", ["none", "states"])
 def test_what_a_step_consists_of_adds_up(cache, bench):
     figures = bench("bench_profile.py", "--steps", 3, "--warm_up", 3, "--teacher_cache", cache)

@@ -92,6 +92,7 @@ def test_lazy_rows_are_as_close_to_the_truth_as_dense_ones(scale, factor):
     assert 0 < ours <= factor * theirs < 0.5 * moved
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1e-5, 1e-7, 1e-8])
 @pytest.mark.parametrize("decay", [0.01, 1.0])
 def test_between_the_limits_of_eps_the_gap_is_a_fiftieth_of_the_way_even_at_a_huge_rate(scale, decay):
