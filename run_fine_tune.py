@@ -48,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         from fine_tune.log import TrainLog
         from fine_tune.optim import Updater
         from fine_tune.path import log_dir
+        from fine_tune.placement import place
         from fine_tune.precision import resolve_precision
         from fine_tune.task import TASKS
         from fine_tune.train.teacher import fine_tune
@@ -60,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         teacher.num_class = build.class_count(task, teacher.num_class)
         model, tokenizer = build.build_teacher(cfg.model, teacher.ptrain_ver, task, teacher.dropout)
         load.check_length(model, teacher.max_seq_len)
-        build.place(model, device, precision, speed)
+        place(model, device, precision, speed)
         rows = load_split(task, cfg.dataset, tokenizer, teacher.max_seq_len)
         batches = build.updates_of(cfg, rows)
         steps.total_step, steps.warmup_step = build.resolve_duration(steps, epochs, len(rows), cfg.batch_size)

@@ -40,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         from fine_tune.data import load_split
         from fine_tune.log import write_scalars
         from fine_tune.path import log_dir, write_json
+        from fine_tune.placement import place
         from fine_tune.precision import resolve_precision
         from fine_tune.process import is_main
         from fine_tune.task import TASKS
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise ValueError(f"--ckpt {args.ckpt}: no checkpoint from this step on; the last one is {first.step}")
         rows = load_split(task, cfg.dataset, first.tokenizer, first.config["max_seq_len"])
 
-        build.place(first.model, device, precision, SpeedConfig())
+        place(first.model, device, precision, SpeedConfig())
         scores = {}
         summary = first.folder / f"eval_{cfg.dataset}.json"
         for step in tqdm(selected, unit="checkpoint", disable=len(selected) == 1 or not is_main()):

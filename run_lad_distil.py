@@ -61,6 +61,7 @@ def main(argv: Sequence[str] | None = None, parser: Parser | None = None) -> Non
         from fine_tune.model.gate import GateChain
         from fine_tune.optim import Part, Updater
         from fine_tune.path import log_dir
+        from fine_tune.placement import place
         from fine_tune.precision import resolve_precision
         from fine_tune.task import TASKS
         from fine_tune.teacher import announced
@@ -75,7 +76,7 @@ def main(argv: Sequence[str] | None = None, parser: Parser | None = None) -> Non
         student, layer_map, origin = build.build_student(sizes, cfg.model, teacher)
         gates = GateChain(student.width, sizes.max_seq_len, teacher.model.num_layers, layer_map, gate.reverse_gate)
         for model, device in zip((teacher.model, student, gates), devices, strict=True):
-            build.place(model, device, precision, speed)
+            place(model, device, precision, speed)
         rows = load_split(TASKS[cfg.task], cfg.dataset, teacher.tokenizer, sizes.max_seq_len)
         steps.total_step, steps.warmup_step = build.resolve_duration(steps, epochs, len(rows), cfg.batch_size)
         build.resolve_gate_duration(gate_steps, steps, epochs)

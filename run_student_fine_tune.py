@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         from fine_tune.log import TrainLog
         from fine_tune.optim import Updater
         from fine_tune.path import log_dir
+        from fine_tune.placement import place
         from fine_tune.precision import resolve_precision
         from fine_tune.task import TASKS
         from fine_tune.train.teacher import fine_tune
@@ -57,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         run.new_run_dir(cfg, ref)
         teacher = load.load_teacher(ref, TASKS[cfg.task], sizes.ptrain_ver)
         student, _, origin = build.build_student(sizes, cfg.model, teacher)
-        build.place(student, device, precision, speed)
+        place(student, device, precision, speed)
         rows = load_split(TASKS[cfg.task], cfg.dataset, teacher.tokenizer, sizes.max_seq_len)
         batches = build.updates_of(cfg, rows)
         steps.total_step, steps.warmup_step = build.resolve_duration(steps, epochs, len(rows), cfg.batch_size)
