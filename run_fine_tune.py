@@ -16,9 +16,8 @@ from fine_tune.config import (
     SpeedConfig,
     StepConfig,
     TeacherConfig,
-    merged,
 )
-from fine_tune.flag import Parser, add_flags, from_args, usage_errors
+from fine_tune.flag import Flags, Parser, add_groups, usage_errors
 
 GROUPS = (RunConfig, TeacherConfig, StepConfig, EpochConfig, OptimConfig, PrecisionConfig, SpeedConfig)
 
@@ -26,8 +25,7 @@ GROUPS = (RunConfig, TeacherConfig, StepConfig, EpochConfig, OptimConfig, Precis
 def build_parser() -> Parser:
     """Name the groups of flags that this script takes."""
     parser = Parser(__doc__)
-    for group in GROUPS:
-        add_flags(parser, group)
+    add_groups(parser, GROUPS)
     parser.add_argument("--num_gpu", type=int, choices=(0, 1), help="older spelling: 0 is --device_id -1, 1 is 0")
     return parser
 
@@ -39,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.num_gpu is not None and args.device_id is None:
         args.device_id = args.num_gpu - 1
     with usage_errors(parser):
-        cfg, teacher, steps, epochs, optim, precision, speed = (from_args(group, args) for group in GROUPS)
+        flags = Flags(GROUPS, args)
+        cfg, teacher, steps, epochs, optim, precision, speed = (flags[group] for group in GROUPS)
 
         # Heavy imports come after the flags are read: `--help` answers at once.
         from fine_tune import build, load, run
@@ -67,13 +66,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         steps.total_step, steps.warmup_step = build.resolve_duration(steps, epochs, len(rows), cfg.batch_size)
         part = build.part_of(model, device, optim, steps, speed)
         updater = Updater({"": part}, half=precision.precision == "fp16")
-        values = merged(cfg, teacher, steps, epochs, optim, precision, speed)
+        values = flags.values() | {"method": "fine_tune"}
         folder = run.start_run(cfg, values, model, tokenizer, {"teacher": str(device)}, parser.argv)
 
     origin = {"encoder": f"copied from {teacher.ptrain_ver}", "classifier": "random"}
     run.print_table("Fine-tuning", values | {"rows": len(rows), "device": device} | origin)
-    with TrainLog(folder, log_dir(cfg.experiment, cfg.model, cfg.task), steps.total_step) as log:
-        fine_tune(cfg, steps.total_step, wrap(model), updater, batches, device, folder, log)
+    where = log_dir(cfg.experiment, cfg.model, cfg.task)
+    with TrainLog(folder, where, steps.total_step, cfg.log_step, cfg.ckpt_step) as log:
+        fine_tune(wrap(model), updater, batches, device, log)
     run.finish_run(folder)
 
 

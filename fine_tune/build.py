@@ -1,4 +1,4 @@
-"""The wiring that every training script repeats: devices, duration, a fresh teacher, a student."""
+"""What every training run needs first: devices, duration, batches, an optimiser; and a fresh teacher."""
 
 import logging
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from typing import NamedTuple, cast
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from fine_tune import process
 from fine_tune.batches import Batch, updates
@@ -16,16 +16,14 @@ from fine_tune.config import (
     RunConfig,
     SpeedConfig,
     StepConfig,
-    StudentConfig,
 )
-from fine_tune.data import Split, fingerprint, load_tokenizer
+from fine_tune.data import Split, load_tokenizer
 from fine_tune.device import resolve_device
-from fine_tune.layer_map import layer_map
-from fine_tune.load import Loaded, check_tokenizer, has_own_tokenizer
-from fine_tune.model.classifier import Classifier, pretrained_encoder, student_encoder
-from fine_tune.model.init import init_student
+from fine_tune.load import check_tokenizer
+from fine_tune.model.classifier import Classifier, pretrained_encoder
+from fine_tune.model.projection import ProjectedStudent, without_projection
 from fine_tune.optim import Part
-from fine_tune.task import TASKS, Task
+from fine_tune.task import Task
 
 logger = logging.getLogger(__name__)
 
@@ -99,16 +97,18 @@ def resolve_duration(steps: StepConfig, epochs: EpochConfig, rows: int, batch_si
     return total, warmup
 
 
-def part_of(model: Classifier, device: torch.device, optim: OptimConfig, steps: StepConfig, speed: SpeedConfig) -> Part:
-    """Give a model its optimiser, with the duration that has been resolved."""
+def part_of(model: nn.Module, device: torch.device, optim: OptimConfig, steps: StepConfig, speed: SpeedConfig) -> Part:
+    """Give a classifier, and its projection if it has one, an optimiser with the duration that has been resolved."""
     assert steps.total_step is not None and steps.warmup_step is not None
-    return Part([model], optim, steps.total_step, steps.warmup_step, lazy_rows(model, device, speed))
+    classifier = without_projection(model)
+    modules = [classifier] if classifier is model else [classifier, cast(ProjectedStudent, model).projection]
+    return Part(modules, optim, steps.total_step, steps.warmup_step, lazy_rows(classifier, device, speed))
 
 
-def lazy_rows(model: Classifier, device: torch.device, speed: SpeedConfig) -> nn.Embedding | None:
+def lazy_rows(model: nn.Module, device: torch.device, speed: SpeedConfig) -> nn.Embedding | None:
     """Give the embedding that is updated row by row, if any: on a CPU, and in one process."""
     if speed.lazy_embedding and device.type == "cpu" and process.world_size() == 1:
-        return cast(nn.Embedding, model.encoder.get_input_embeddings())
+        return cast(nn.Embedding, cast(Classifier, model).encoder.get_input_embeddings())
     return None
 
 
@@ -148,83 +148,3 @@ def build_teacher(
     tokenizer = load_tokenizer(ptrain_ver)
     check_tokenizer(model, tokenizer, ptrain_ver)
     return model, tokenizer
-
-
-def build_student(
-    cfg: StudentConfig, architecture: str, teacher: Loaded
-) -> tuple[Classifier, list[int], dict[str, str]]:
-    """Build the student, fill in the sizes that `cfg` left open, and start it as `cfg` says.
-
-    Returns:
-        The student, its layer map, and where each part of it comes from.
-
-    Raises:
-        ValueError: Sizes that disagree with the teacher or with each other.
-    """
-    if architecture != "bert":
-        raise ValueError(f"--model {architecture}: a student is a bert")
-    config = teacher.model.encoder.config
-    task = TASKS[teacher.config["task"]]
-    cfg.num_class = class_count(task, cfg.num_class)
-    if cfg.max_seq_len not in (None, teacher.config["max_seq_len"]):
-        raise ValueError(f"--max_seq_len {cfg.max_seq_len}: the teacher's is {teacher.config['max_seq_len']}")
-    cfg.max_seq_len = teacher.config["max_seq_len"]
-    cfg.num_hidden_layers = cfg.num_hidden_layers or max(1, config.num_hidden_layers // 2)
-    followed = layer_map(config.num_hidden_layers, cfg.num_hidden_layers)
-    if followed[-1] + 1 < config.num_hidden_layers:
-        logger.warning(
-            "teacher layers above %d teach nobody: %d student layers do not divide %d",
-            followed[-1] + 1,
-            cfg.num_hidden_layers,
-            config.num_hidden_layers,
-        )
-    cfg.d_model = cfg.d_model or config.hidden_size
-    if cfg.d_model != config.hidden_size:
-        raise ValueError(f"--d_model {cfg.d_model}: the teacher's hidden states are {config.hidden_size} wide")
-    cfg.d_ff = cfg.d_ff or config.intermediate_size
-    cfg.num_attention_heads = cfg.num_attention_heads or config.num_attention_heads
-    if cfg.d_model % cfg.num_attention_heads:
-        raise ValueError(f"--num_attention_heads {cfg.num_attention_heads} does not divide the width {cfg.d_model}")
-    cfg.type_vocab_size = cfg.type_vocab_size or config.type_vocab_size
-    if cfg.type_vocab_size < len(task.text):
-        raise ValueError(f"--type_vocab_size {cfg.type_vocab_size}: {task.name} has {len(task.text)} segments")
-    sizes = {
-        "num_hidden_layers": cfg.num_hidden_layers,
-        "intermediate_size": cfg.d_ff,
-        "num_attention_heads": cfg.num_attention_heads,
-        "type_vocab_size": cfg.type_vocab_size,
-        "max_position_embeddings": cfg.max_seq_len,
-    }
-    student = Classifier(student_encoder(teacher.model.encoder, sizes, cfg.dropout), cfg.num_class, cfg.dropout)
-    if cfg.student_init == "random":
-        unused = cfg.ptrain_ver and has_own_tokenizer(teacher.folder)
-        if unused or not cfg.init_embeddings or cfg.init_from == "pretrained":
-            raise ValueError("--student_init random copies nothing: no --init_from, --no_init_embeddings, --ptrain_ver")
-        return student, followed, {"everything": "random"}
-    source = source_encoder(cfg, teacher)
-    layers = layer_map(source.config.num_hidden_layers, cfg.num_hidden_layers, cfg.student_init)
-    origin = init_student(student.encoder, source, layers, cfg.init_embeddings)
-    return student, followed, {"source": cfg.init_from} | origin | {"classifier": "random"}
-
-
-def source_encoder(cfg: StudentConfig, teacher: Loaded) -> PreTrainedModel:
-    """Give the encoder that a student's weights are copied from: the teacher's, or the pre-trained one.
-
-    Raises:
-        ValueError: Its tokens or its heads are not the student's.
-    """
-    source = teacher.model.encoder
-    if cfg.init_from == "pretrained":
-        name = cfg.ptrain_ver or teacher.config.get("ptrain_ver", "bert-base-uncased")
-        if cfg.ptrain_ver and fingerprint(load_tokenizer(name)) != fingerprint(teacher.tokenizer):
-            raise ValueError(f"--ptrain_ver {name!r} cuts text into other tokens than the teacher: no common positions")
-        source = pretrained_encoder(name)
-    elif cfg.ptrain_ver and has_own_tokenizer(teacher.folder):
-        raise ValueError("--ptrain_ver has no effect without --init_from pretrained; leave it out")
-    kind, heads = source.config.model_type, source.config.num_attention_heads
-    if (kind, heads) != ("bert", cfg.num_attention_heads):
-        raise ValueError(
-            f"a {kind} of {heads} heads cannot be copied into a bert of {cfg.num_attention_heads}; "
-            "use --student_init random"
-        )
-    return source

@@ -15,15 +15,16 @@ from torch import Tensor, nn
 
 from fine_tune.distributed import unwrap
 from fine_tune.flag import first_line
-from fine_tune.model.gate import GateChain
+from fine_tune.model.projection import without_projection
 from fine_tune.path import write_whole
 
 
 def save_checkpoint(run_dir: Path, step: int, model: nn.Module, gates: nn.Module | None = None) -> None:
     """Write `gate-I-STEP.pt` of every gate, then `model-STEP.pt`: where there is a model, its gates are complete."""
-    for layer, block in cast(GateChain, unwrap(gates)).blocks.items() if gates else ():
+    for layer, block in cast(nn.ModuleDict, unwrap(gates).blocks).items() if gates else ():
         write_whole(run_dir / f"gate-{layer}-{step}.pt", partial(torch.save, block.state_dict()))
-    write_whole(run_dir / f"model-{step}.pt", partial(torch.save, unwrap(model).state_dict()))
+    student = without_projection(unwrap(model))
+    write_whole(run_dir / f"model-{step}.pt", partial(torch.save, student.state_dict()))
 
 
 def list_checkpoints(run_dir: Path) -> list[int]:

@@ -5,21 +5,11 @@ Source of names, defaults and meaning: the LAD documents (Lin et al. 2023, Senso
 says otherwise. Field types are real objects here: no `from __future__ import annotations`.
 """
 
-import dataclasses
-import json
-import logging
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from fine_tune.flag import DEVICE_ID, FRACTION, NOT_NEGATIVE, POSITIVE, SEED, SEQUENCE, Checked, flag
-from fine_tune.path import experiment_name, write_text
+from fine_tune.path import experiment_name
 from fine_tune.task import task_named
-
-logger = logging.getLogger(__name__)
-
-KNOWN_ENCODERS = ("bert-base-uncased", "bert-base-cased", "bert-large-uncased", "bert-large-cased")
-"""Google's BERTs: their shape can be read off a checkpoint, so a released teacher loads without a model hub."""
 
 
 @dataclass
@@ -126,24 +116,6 @@ class OptimConfig(Checked):
 
 
 @dataclass
-class GateFlags(Checked):
-    """The gates."""
-
-    gate_device_id: int | None = flag("device of the gates (default: the student's)", None, DEVICE_ID)
-    reverse_gate: bool = flag("run the chain from the last teacher layer down", False)
-
-
-@dataclass
-class DistillConfig(Checked):
-    """Weights of the three losses."""
-
-    softmax_temp: float = flag("temperature of the soft targets", 1.0, POSITIVE)
-    soft_weight: float = flag("weight of the soft target loss", 0.2, NOT_NEGATIVE)
-    hard_weight: float = flag("weight of the hard target loss", 0.8, NOT_NEGATIVE)
-    hidden_mse_weight: float = flag("weight of the hidden state loss", 100.0, NOT_NEGATIVE, alias=("mu",))
-
-
-@dataclass
 class PrecisionConfig(Checked):
     """Precision."""
 
@@ -189,55 +161,7 @@ class EvalConfig(Checked):
         experiment_name(self.experiment, self.model, self.task)
 
 
-GROUPS = (
-    *(RunConfig, StepConfig, EpochConfig, TeacherConfig, TeacherRef, StudentConfig, OptimConfig, GateFlags),
-    *(DistillConfig, PrecisionConfig, SpeedConfig, CacheConfig),
+STUDENT_GROUPS = (
+    *(RunConfig, TeacherRef, StudentConfig, StepConfig, EpochConfig, OptimConfig, PrecisionConfig, SpeedConfig),
 )
-LEGACY_KEYS = {"num_gpu", "d_emb"}
-"""Keys of released runs that are not read: an older spelling of `device_id`, and a size that never reached a model."""
-
-
-def merged(*groups: Checked) -> dict[str, Any]:
-    """Merge flag groups into one flat dictionary; an earlier group wins where a name stands twice."""
-    flat: dict[str, Any] = {}
-    for group in reversed(groups):
-        flat |= dataclasses.asdict(group)  # type: ignore[call-overload]
-    return flat
-
-
-def save_config(file: Path, values: dict[str, Any]) -> None:
-    """Write a flat configuration: sorted, indented, without what was left open."""
-    written = {name: value for name, value in values.items() if value is not None}
-    write_text(file, json.dumps(written, indent=2, sort_keys=True) + "\n")
-
-
-def load_config(run_dir: Path, flag: str = "--experiment") -> dict[str, Any]:
-    """Read `config.json` of our own or of a released run.
-
-    Raises:
-        FileNotFoundError: There is no such run.
-        ValueError: The file is no configuration, or holds an unknown key or lacks a needed one.
-    """
-    file = run_dir / "config.json"
-    if not file.is_file():
-        there = sorted(path.parent.name for path in run_dir.parent.glob("*/config.json"))
-        raise FileNotFoundError(f"{flag}: no run at {run_dir}; runs there: {', '.join(there) or 'none'}")
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file}: not a JSON file: {error}") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{file}: expected one JSON object, got {type(values).__name__}")
-    known = {field.name for group in GROUPS for field in dataclasses.fields(group)}
-    unknown = sorted(set(values) - known - LEGACY_KEYS)
-    if unknown:
-        raise ValueError(f"{file}: unknown keys: {', '.join(unknown)}")
-    missing = sorted({"experiment", "model", "task", "num_class", "max_seq_len", "dropout"} - set(values))
-    if missing:
-        raise ValueError(f"{file}: missing keys: {', '.join(missing)}")
-    for key in {"num_class", "max_seq_len"}:
-        if not isinstance(values[key], int) or values[key] < 1:
-            raise ValueError(f"{file}: {key} must be a positive number, got {values[key]!r}")
-    if not isinstance(values["dropout"], int | float) or not 0 <= values["dropout"] < 1:
-        raise ValueError(f"{file}: dropout must be in [0, 1), got {values['dropout']!r}")
-    return values
+"""What every script takes that trains a student."""

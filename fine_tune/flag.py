@@ -140,6 +140,12 @@ def add_flags(parser: argparse.ArgumentParser, group: type, title: str | None = 
         section.add_argument(*names, dest=dest, type=kind, help=text, **options)
 
 
+def add_groups(parser: argparse.ArgumentParser, groups: Sequence[type]) -> None:
+    """Add the fields of several dataclasses, each under its own heading."""
+    for group in groups:
+        add_flags(parser, group)
+
+
 def from_args(group: type[Group], args: argparse.Namespace, prefix: str = "") -> Group:
     """Build the dataclass `group` from parsed arguments."""
     values = {field.name: getattr(args, prefix + field.name) for field in dataclasses.fields(group)}  # type: ignore[arg-type]
@@ -147,6 +153,38 @@ def from_args(group: type[Group], args: argparse.Namespace, prefix: str = "") ->
         return group(**values)
     except ValueError as error:
         raise ValueError(str(error).replace("--", f"--{prefix}")) from None
+
+
+class Flags:
+    """The checked groups of a script's flags, by their class: `flags[RunConfig].seed`.
+
+    Args:
+        groups: The classes.
+        args: What was parsed.
+        prefix: Of their options.
+
+    Raises:
+        ValueError: A value is out of its range.
+    """
+
+    def __init__(self, groups: Sequence[type], args: argparse.Namespace, prefix: str = "") -> None:
+        """Build every group."""
+        self.groups: dict[type, Any] = {group: from_args(group, args, prefix) for group in groups}
+
+    def __getitem__(self, group: type[Group]) -> Group:
+        """Give a group."""
+        return typing.cast(Group, self.groups[group])
+
+    def get(self, group: type[Group]) -> Group | None:
+        """Give a group, if the script has it."""
+        return typing.cast(Group | None, self.groups.get(group))
+
+    def values(self) -> dict[str, Any]:
+        """Merge the groups into one flat dictionary; an earlier group wins where a name stands twice."""
+        flat: dict[str, Any] = {}
+        for group in reversed(self.groups.values()):
+            flat |= dataclasses.asdict(group)
+        return flat
 
 
 def first_line(error: Exception) -> str:

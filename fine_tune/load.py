@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 from transformers import PreTrainedTokenizerFast
 
 from fine_tune.checkpoint import fill, load_state, pick_checkpoint
-from fine_tune.config import TeacherRef, load_config
+from fine_tune.config import TeacherRef
+from fine_tune.config_file import load_config
 from fine_tune.data import load_tokenizer
 from fine_tune.model.classifier import Classifier, empty_encoder
 from fine_tune.path import run_dir

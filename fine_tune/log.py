@@ -1,19 +1,22 @@
-"""What a run tells: TensorBoard, `metrics.jsonl`, one progress line; and running means that never wait for a GPU.
+"""What a run leaves: TensorBoard, `metrics.jsonl`, checkpoints, one progress line; means that never wait for a GPU.
 
 Of several processes, all take part in a mean, and the first one writes.
 """
 
+import itertools
 import json
 import math
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from fine_tune import distributed, process
+from fine_tune.checkpoint import save_checkpoint
 
 
 class Meter:
@@ -25,39 +28,49 @@ class Meter:
         self.weight = 0.0
 
     def add(self, weight: float, **values: Tensor) -> None:
-        """Add detached scalars; the weights of one update sum to 1."""
+        """Add detached scalars, or tables of them; the weights of one update sum to 1."""
         self.weight += weight
         for name, value in values.items():
             value = value.detach() * weight
             self.total[name] = self.total[name] + value if name in self.total else value
 
     def mean(self, step: int) -> dict[str, float]:
-        """Read the means, over all processes, and start anew.
+        """Read the means, over all processes, and start anew; entry (i, j) of a table is called `name_i_j`, from 1 on.
 
         Raises:
             FloatingPointError: A mean is not finite.
         """
         device = next(iter(self.total.values())).device
-        totals = torch.stack([torch.tensor(self.weight, device=device), *(t.to(device) for t in self.total.values())])
-        weight, *sums = distributed.add_up(totals.double()).tolist()
-        means = {name: total / weight for name, total in zip(self.total, sums, strict=True)}
+        flat = [torch.tensor([self.weight], device=device), *(t.to(device).flatten() for t in self.total.values())]
+        weight, *sums = distributed.add_up(torch.cat(flat).double()).tolist()
+        means = {name: total / weight for name, total in zip(self.names(), sums, strict=True)}
         self.total, self.weight = {}, 0.0
         if bad := {name: value for name, value in means.items() if not math.isfinite(value)}:
             raise FloatingPointError(f"not finite by step {step}: {bad}; lower the learning rate or the loss weights")
         return means
 
+    def names(self) -> Iterator[str]:
+        """Name every scalar, in order."""
+        for name, table in self.total.items():
+            for place in itertools.product(*(range(1, size + 1) for size in table.shape)):
+                yield "_".join([name, *map(str, place)])
+
 
 class TrainLog:
-    """Writes scalars of a training run; use as a context manager.
+    """Counts the updates of a training run, writes its scalars, saves its checkpoints; use as a context manager.
 
     Args:
-        run_dir: Folder for `metrics.jsonl`.
+        run_dir: Folder for `metrics.jsonl` and checkpoints.
         log_dir: Folder for TensorBoard.
-        total_step: Updates in all, for the progress line.
+        total_step: Updates in all.
+        log_step: Updates between two entries; the last update makes one, too.
+        ckpt_step: Updates between two checkpoints; the last update makes one, too.
     """
 
-    def __init__(self, run_dir: Path, log_dir: Path, total_step: int) -> None:
+    def __init__(self, run_dir: Path, log_dir: Path, total_step: int, log_step: int, ckpt_step: int) -> None:
         """Open everything."""
+        self.run_dir, self.total_step, self.log_step, self.ckpt_step = run_dir, total_step, log_step, ckpt_step
+        self.meter = Meter()
         self.bar = tqdm(total=total_step, dynamic_ncols=True, mininterval=1, unit="step", disable=not process.is_main())
         if process.is_main():
             self.board = SummaryWriter(str(log_dir))
@@ -74,8 +87,27 @@ class TrainLog:
             self.lines.close()
             self.board.close()
 
+    def steps(self) -> range:
+        """Number the updates, from 1 on."""
+        return range(1, self.total_step + 1)
+
+    def add(self, weight: float, **values: Tensor) -> None:
+        """Take what a micro-batch gave, see `Meter.add`."""
+        self.meter.add(weight, **values)
+
+    def update(self, step: int, rates: dict[str, float]) -> None:
+        """Count an update, made with these learning rates; write an entry where one is due."""
+        self.advance()
+        if is_due(step, self.log_step, self.total_step):
+            self.scalars(step, self.meter.mean(step) | rates)
+
+    def save(self, step: int, model: nn.Module, gates: nn.Module | None = None) -> None:
+        """Save a checkpoint where one is due."""
+        if is_due(step, self.ckpt_step, self.total_step):
+            save_checkpoint(self.run_dir, step, model, gates)
+
     def advance(self) -> None:
-        """Count one update."""
+        """Move the progress line."""
         self.bar.update()
 
     def scalars(self, step: int, values: dict[str, float]) -> None:

@@ -10,7 +10,7 @@ Departures (both from the released code):
 2. All hidden terms are one sum, for one backward pass; the released code runs a backward pass per layer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -45,20 +45,17 @@ def soft_target_loss(student_logits: Tensor, teacher_logits: Tensor, temperature
     return temperature**2 * F.kl_div(student, teacher, reduction="batchmean", log_target=True)
 
 
-def hidden_mse_loss(student_states: Sequence[Tensor], targets: Sequence[Tensor], mask: Tensor | None) -> Tensor:
-    """Mean squared error between student layers and their targets, mean over the L_s layers.
+def hidden_mse_loss(student_states: Sequence[Tensor], targets: Mapping[int, Tensor], mask: Tensor | None) -> Tensor:
+    """Mean squared error between student layers and their targets; sum over the targets divided by L_s.
 
     Args:
-        student_states: L_s tensors (B, S, D).
-        targets: L_s tensors (B, S, D).
+        student_states: L_s tensors (B, S, D), or (B, D) without a mask.
+        targets: By 0-based student layer, tensors like the student's; a layer without a target has no loss.
         mask: (B, S), 1 for real tokens and 0 for padding; None lets padding count, as the released code does.
     """
-    if len(student_states) != len(targets):
-        raise ValueError(f"{len(student_states)} student layers but {len(targets)} targets")
+    pairs = [(student_states[layer].float(), target) for layer, target in targets.items()]
     if mask is None:
-        return torch.stack([F.mse_loss(s.float(), t) for s, t in zip(student_states, targets, strict=True)]).mean()
-    batch, _, width = student_states[0].shape
-    weight = (mask / (mask.sum(1, keepdim=True) * (batch * width * len(targets)))).unsqueeze(-1)  # (B, S, 1)
-    return torch.stack(
-        [((s.float() - t).square() * weight).sum() for s, t in zip(student_states, targets, strict=True)]
-    ).sum()
+        return torch.stack([F.mse_loss(s, t) for s, t in pairs]).sum() / len(student_states)
+    batch, _, width = pairs[0][0].shape
+    weight = (mask / (mask.sum(1, keepdim=True) * (batch * width * len(student_states)))).unsqueeze(-1)  # (B, S, 1)
+    return torch.stack([((s - t).square() * weight).sum() for s, t in pairs]).sum()

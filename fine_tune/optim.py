@@ -35,7 +35,7 @@ class Part:
         config: Optimiser settings.
         total_step: Update at which the learning rate reaches 0.
         warmup_step: Updates over which it rises to its peak.
-        lazy: Embedding of the one module, whose rows are updated when they are read, see `lazy`.
+        lazy: Embedding of the first module, whose rows are updated when they are read, see `lazy`.
     """
 
     def __init__(
@@ -66,9 +66,10 @@ class Part:
     def step(self, scaler: torch.amp.GradScaler) -> None:
         """Clip the gradients gathered so far, make one update, clear them."""
         scaler.unscale_(self.optimizer)
-        for weights in self.clipped:
-            rows = [self.lazy.gradient()] if self.lazy else []
-            nn.utils.clip_grad_norm_([*weights, *rows], self.max_norm)
+        if self.lazy:
+            rows = self.lazy.gradient()
+        for number, weights in enumerate(self.clipped):
+            nn.utils.clip_grad_norm_([*weights, rows] if self.lazy and number == 0 else weights, self.max_norm)
         if self.lazy:
             self.lazy.step(self.lr)
         scaler.step(self.optimizer)
@@ -93,15 +94,16 @@ class Updater:
         """Add the gradient of a loss."""
         self.scaler.scale(loss).backward()
 
-    def rates(self) -> dict[str, float]:
-        """Learning rates of the next update, `lr` and `gate_lr`, say."""
-        return {f"{prefix}lr": part.lr for prefix, part in self.parts.items()}
+    def step(self) -> dict[str, float]:
+        """Make one update of every part from the gradients gathered so far; give the learning rates it was made with.
 
-    def step(self) -> None:
-        """Make one update of every part from the gradients gathered so far."""
+        They are called `lr`, `gate_lr`, ..
+        """
+        rates = {f"{prefix}lr": part.lr for prefix, part in self.parts.items()}
         for part in self.parts.values():
             part.step(self.scaler)
         self.scaler.update()
+        return rates
 
 
 def linear_schedule(step: int, total_step: int, warmup_step: int) -> float:

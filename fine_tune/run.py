@@ -16,7 +16,8 @@ import transformers
 from transformers import PreTrainedTokenizerFast
 
 from fine_tune import distributed, process
-from fine_tune.config import RunConfig, TeacherRef, save_config
+from fine_tune.config import RunConfig, TeacherRef
+from fine_tune.config_file import save_config
 from fine_tune.device import keep_freed_memory
 from fine_tune.log import compile_seconds
 from fine_tune.model.classifier import Classifier

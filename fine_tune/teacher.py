@@ -24,7 +24,7 @@ LEVELS = ("logits", "cls", "states")
 
 
 class Needs(NamedTuple):
-    """What a method needs of its teacher: a level, and the 0-based layers whose states it reads."""
+    """What a method needs of its teacher: a level, and the layers whose states it reads: 0-based, -1 the embedding."""
 
     level: str
     layers: tuple[int, ...] = ()
@@ -83,4 +83,4 @@ class LiveTeacher:
         states = self.model.states(**to_device(inputs, self.device))
         blocks = (F.pad(rows, (0, 0, 0, HEAD_ROWS - len(rows))) for rows in states[-1][:, 0].split(HEAD_ROWS))
         logits = torch.cat([self.model.head(block) for block in blocks])[: len(states[-1])]
-        return TeacherOutput(logits, {layer: states[layer] for layer in self.layers})
+        return TeacherOutput(logits, {layer: states[layer + 1] for layer in self.layers})

@@ -17,12 +17,14 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, BertConfig, BertModel, PreTrainedConfig, PreTrainedModel
 
-from fine_tune.config import KNOWN_ENCODERS
 from fine_tune.flag import first_line
 from fine_tune.model import attention  # noqa: F401  (registers on_cpu, by_length)
 from fine_tune.precision import autocast
 
 logger = logging.getLogger(__name__)
+
+KNOWN_ENCODERS = ("bert-base-uncased", "bert-base-cased", "bert-large-uncased", "bert-large-cased")
+"""Google's BERTs: their shape can be read off a checkpoint, so a released teacher loads without a model hub."""
 
 
 class Output(NamedTuple):
@@ -54,7 +56,13 @@ class Classifier(nn.Module):
         nn.init.zeros_(self.linear_layer.bias)
         self.kept: list[Tensor] = []
         for layer in encoder_layers(encoder):
+            layer.register_forward_pre_hook(self.keep_embedding)
             layer.register_forward_hook(self.keep)
+
+    def keep_embedding(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        """Note what the first layer is given."""
+        if not self.kept:
+            self.kept.append(inputs[0])
 
     def keep(self, layer: nn.Module, inputs: object, states: Tensor) -> None:
         """Note what a layer of the encoder returned; the library's own hooks would break a compiled layer apart."""
@@ -73,10 +81,10 @@ class Classifier(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor) -> Output:
         """Classify a batch; every argument is (B, S), the mask may be None if there is no padding."""
         states = self.states(input_ids, attention_mask, token_type_ids)
-        return Output(self.head(states[-1][:, 0]), states)
+        return Output(self.head(states[-1][:, 0]), states[1:])
 
     def states(self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor) -> tuple[Tensor, ...]:
-        """Encode a batch, see `forward`: L layers (B, S, D)."""
+        """Encode a batch, see `forward`: the embedding output, then L layers (B, S, D)."""
         arguments: dict[str, Any] = {"input_ids": input_ids, "token_type_ids": token_type_ids}
         if self.encoder.config._attn_implementation == "by_length":
             arguments["lengths"] = None if attention_mask is None else attention_mask.sum(1).int().tolist()

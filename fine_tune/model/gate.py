@@ -1,46 +1,63 @@
-"""LAD's gate block and the chain of gates that folds teacher layers into targets.
+"""LAD's gate block, the chain of gates that folds teacher layers into targets, and LAD-NO's gates without a chain.
 
 Shapes: B batch, S tokens, D width, L_t teacher layers. Source: Lin et al. 2023; released code.
 
     g_i = sigmoid(W_i a_{i-1} + b_i)                       opening: 1 lets the teacher layer through, 0 the aggregate
-    a_i = layernorm_i(g_i * t_i + (1 - g_i) * a_{i-1})     a_1 = t_1
+    a_i = layernorm_i(g_i * t_i + (1 - g_i) * a_{i-1})     a_1 = t_1; LAD-NO: t_{i-1} in place of a_{i-1}
 
 Departures:
 1. The released code owns a block for the first layer which it never trains (an all-zero test inside `forward` skips
    it). Here the chain starts at layer 2 and there is no such block; `gate-0-STEP.pt` of a released run is ignored.
 2. With a mask the layer norm's statistics are taken over real tokens only. Without one, padding counts (released).
 3. Blocks beyond the highest layer that a student layer follows are not built: nothing would ever train them.
+4. Additions: `norm="token"` takes the statistics of every token by itself; `init_bias` opens or closes the gates at the
+   start (released: PyTorch's bias, which leaves them half open).
 """
 
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fine_tune.layer_map import LayerMap
 from fine_tune.precision import autocast
 
 
-class HighwayGate(nn.Module):
-    """One gate block: `linear` (D -> D) and `layernorm` over tokens and width together.
+class GateShape(NamedTuple):
+    """What all gate blocks of a run have in common.
 
-    Args:
+    Attributes:
         dimension: D.
         seq_length: Largest S; the norm's affine weight and bias have one row per position.
+        norm: `seq` for a norm over tokens and width together (released), `token` for one over the width.
+        init_bias: First value of b; None for PyTorch's.
     """
+
+    dimension: int
+    seq_length: int
+    norm: str = "seq"
+    init_bias: float | None = None
+
+
+class HighwayGate(nn.Module):
+    """One gate block: `linear` (D -> D) and `layernorm`."""
 
     product_dtype = torch.float32
     """Of the matrix product, see `precision`."""
     opening: Tensor | None = None
     """Mean of g over the real tokens of the last forward pass; a scalar without gradient."""
 
-    def __init__(self, dimension: int, seq_length: int) -> None:
+    def __init__(self, shape: GateShape) -> None:
         """Make the block: Xavier-uniform weight, everything else PyTorch's default."""
         super().__init__()
-        self.linear = nn.Linear(dimension, dimension)
-        self.layernorm = nn.LayerNorm((seq_length, dimension))
+        self.norm = shape.norm
+        self.linear = nn.Linear(shape.dimension, shape.dimension)
+        self.layernorm = nn.LayerNorm((shape.seq_length, shape.dimension))
         nn.init.xavier_uniform_(self.linear.weight)
+        if shape.init_bias is not None:
+            nn.init.constant_(self.linear.bias, shape.init_bias)
 
     def forward(self, previous: Tensor, current: Tensor, mask: Tensor | None = None) -> Tensor:
         """Fold the teacher layer `current` into the aggregate `previous`.
@@ -58,12 +75,13 @@ class HighwayGate(nn.Module):
         mixed = torch.lerp(previous, current, g)
         norm, length = self.layernorm, mixed.shape[1]
         weight, bias = norm.weight[:length], norm.bias[:length]
+        self.opening = g.detach().mean() if mask is None else (g.detach().mean(-1) * mask).sum() / mask.sum()
+        if self.norm == "token":
+            return F.layer_norm(mixed, mixed.shape[2:], None, None, norm.eps) * weight + bias
         if mask is None:
-            self.opening = g.detach().mean()
-            return F.layer_norm(mixed, (length, mixed.shape[2]), weight, bias, norm.eps)
+            return F.layer_norm(mixed, mixed.shape[1:], weight, bias, norm.eps)
         real = mask.unsqueeze(-1)  # (B, S, 1)
         count = mask.sum(1).mul(mixed.shape[2]).view(-1, 1, 1)  # (B, 1, 1), real tokens times D
-        self.opening = (g.detach().mean(-1) * mask).sum() / mask.sum()
         mean = (mixed * real).sum((1, 2), keepdim=True) / count
         centred = mixed - mean
         variance = (centred.square() * real).sum((1, 2), keepdim=True) / count
@@ -71,29 +89,32 @@ class HighwayGate(nn.Module):
 
 
 class GateChain(nn.Module):
-    """The chain of gate blocks from the first teacher layer up, or, `reverse`, from the last one down.
+    """LAD's gates: a chain of blocks from the first teacher layer up, or, `reverse`, from the last one down.
 
     Args:
-        dimension: D.
-        seq_length: Largest S.
+        shape: Of the blocks.
         teacher_layers: L_t.
-        layer_map: 0-based teacher layer, hence aggregate, that each student layer learns.
+        layer_map: The teacher layer, hence aggregate, that each student layer learns.
         reverse: Run the chain from the last teacher layer down.
     """
 
-    def __init__(
-        self, dimension: int, seq_length: int, teacher_layers: int, layer_map: Sequence[int], reverse: bool = False
-    ) -> None:
+    def __init__(self, shape: GateShape, teacher_layers: int, layer_map: LayerMap, reverse: bool = False) -> None:
         """Build a block for every teacher layer after the first of the chain, as far as the map needs it."""
         super().__init__()
-        self.layer_map = list(layer_map)
-        up, down = range(max(layer_map) + 1), range(teacher_layers - 1, min(layer_map) - 1, -1)
+        self.shape, self.layer_map = shape, layer_map
+        followed = layer_map.values()
+        up, down = range(max(followed) + 1), range(teacher_layers - 1, min(followed) - 1, -1)
         self.order = list(down if reverse else up)
-        self.blocks = nn.ModuleDict({str(layer): HighwayGate(dimension, seq_length) for layer in self.order[1:]})
+        self.blocks = nn.ModuleDict({str(layer): HighwayGate(shape) for layer in self.order[1:]})
+
+    @property
+    def reads(self) -> tuple[int, ...]:
+        """0-based teacher layers that the gates read."""
+        return tuple(sorted(self.order))
 
     def forward(
         self, states: Mapping[int, Tensor] | Sequence[Tensor], mask: Tensor | None = None
-    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+    ) -> tuple[dict[int, Tensor], dict[str, Tensor]]:
         """Give the target of each student layer.
 
         Args:
@@ -101,12 +122,51 @@ class GateChain(nn.Module):
             mask: (B, S), 1 for real tokens; None if all are, or to let padding count.
 
         Returns:
-            L_s targets (B, S, D), and the mean opening of every gate by 1-based teacher layer.
+            Targets (B, S, D) by 0-based student layer, and the mean opening of every gate by 1-based teacher layer.
         """
         aggregate = states[self.order[0]].float()
         aggregates = {self.order[0]: aggregate}
         for layer in self.order[1:]:
             aggregate = self.blocks[str(layer)](aggregate, states[layer].float(), mask)
             aggregates[layer] = aggregate
-        openings = {f"gate_{int(layer) + 1}": cast(Tensor, block.opening) for layer, block in self.blocks.items()}
-        return [aggregates[layer] for layer in self.layer_map], openings
+        targets = {student: aggregates[layer] for student, layer in self.layer_map.items()}
+        return targets, openings(self.blocks)
+
+
+class GatePairs(nn.Module):
+    """LAD-NO's gates: one block per student layer, no chain.
+
+    Args:
+        shape: Of the blocks.
+        layer_map: The teacher layer that each student layer follows; blocks are named by it.
+    """
+
+    def __init__(self, shape: GateShape, layer_map: LayerMap) -> None:
+        """Build the blocks; two student layers that follow one teacher layer share one."""
+        super().__init__()
+        self.shape, self.layer_map = shape, layer_map
+        self.blocks = nn.ModuleDict({str(layer): HighwayGate(shape) for layer in sorted(set(layer_map.values()))})
+
+    def forward(
+        self, below: Mapping[int, Tensor], followed: Mapping[int, Tensor], mask: Tensor | None = None
+    ) -> tuple[dict[int, Tensor], dict[str, Tensor]]:
+        """Give the target of each student layer.
+
+        Args:
+            below: (B, S, D) by 0-based student layer: the layer below the one that it follows.
+            followed: (B, S, D) by student layer: the teacher layer that it follows.
+            mask: (B, S), 1 for real tokens; None if all are, or to let padding count.
+
+        Returns:
+            Targets (B, S, D) by student layer, and the mean opening of every gate by 1-based teacher layer.
+        """
+        targets = {
+            student: self.blocks[str(layer)](below[student].float(), followed[student].float(), mask)
+            for student, layer in self.layer_map.items()
+        }
+        return targets, openings(self.blocks)
+
+
+def openings(blocks: nn.ModuleDict) -> dict[str, Tensor]:
+    """Collect the mean opening of every gate, by 1-based teacher layer."""
+    return {f"gate_{int(layer) + 1}": cast(Tensor, block.opening) for layer, block in blocks.items()}

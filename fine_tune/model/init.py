@@ -12,10 +12,12 @@ Departures:
 import torch
 from transformers import BertModel
 
+from fine_tune.layer_map import LayerMap
+
 
 @torch.no_grad()
-def init_student(student: BertModel, source: BertModel, layers: list[int], embeddings: bool) -> dict[str, str]:
-    """Copy `layers` (0-based, one per student layer), the pooler and the embeddings of `source` into `student`.
+def init_student(student: BertModel, source: BertModel, layers: LayerMap, embeddings: bool) -> dict[str, str]:
+    """Copy `layers` (by student layer, 0-based), the pooler and the embeddings of `source` into `student`.
 
     Position rows are cut to the student's `max_position_embeddings`.
 
@@ -27,9 +29,11 @@ def init_student(student: BertModel, source: BertModel, layers: list[int], embed
     """
     origin = {"embeddings": "random"}
     pairs = [("pooler", student.pooler, source.pooler)]
+    if max(layers.values()) >= len(source.encoder.layer):
+        raise ValueError(f"cannot copy layer {max(layers.values()) + 1}: the source has {len(source.encoder.layer)}")
     pairs += [
-        (f"layer {number}", student.encoder.layer[number - 1], source.encoder.layer[layer])
-        for number, layer in enumerate(layers, start=1)
+        (f"layer {number + 1}", student.encoder.layer[number], source.encoder.layer[layer])
+        for number, layer in layers.items()
     ]
     if embeddings:
         pairs.append(("embeddings", student.embeddings, source.embeddings))
@@ -45,6 +49,6 @@ def init_student(student: BertModel, source: BertModel, layers: list[int], embed
                 )
         target.load_state_dict(weights)
         origin[name] = "copied"
-    for number, layer in enumerate(layers, start=1):
-        origin[f"layer {number}"] = f"copied from layer {layer + 1}"
+    for number, layer in layers.items():
+        origin[f"layer {number + 1}"] = f"copied from layer {layer + 1}"
     return origin

@@ -14,18 +14,16 @@ Departures (reasons in doc/methods/lad.md):
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from torch import nn
 
 from fine_tune.batches import Batch
 from fine_tune.build import Devices
-from fine_tune.checkpoint import save_checkpoint
-from fine_tune.config import DistillConfig, RunConfig
 from fine_tune.device import to_device
 from fine_tune.distributed import micro_batches
-from fine_tune.log import Meter, TrainLog, is_due
+from fine_tune.log import TrainLog
 from fine_tune.losses import hard_target_loss, hidden_mse_loss, soft_target_loss
+from fine_tune.method_config import LogitConfig
 from fine_tune.model.gate import GateChain
 from fine_tune.optim import Updater
 from fine_tune.teacher import Needs, Teacher
@@ -33,38 +31,33 @@ from fine_tune.teacher import Needs, Teacher
 
 def teacher_needs(gates: GateChain) -> Needs:
     """Logits, and all tokens' states of the layers that the gates fold."""
-    return Needs("states", tuple(sorted(gates.order)))
+    return Needs("states", gates.reads)
 
 
 def train_lad(
-    cfg: RunConfig,
-    distill: DistillConfig,
-    total_step: int,
+    distill: LogitConfig,
+    hidden_mse_weight: float,
     models: tuple[Teacher, nn.Module, nn.Module],
     updater: Updater,
     updates: Iterator[list[Batch]],
     devices: Devices,
-    run_dir: Path,
     log: TrainLog,
 ) -> None:
-    """Distil a teacher into a student through gates for `total_step` updates (steps 1-4 of the module docstring).
+    """Distil a teacher into a student through gates (steps 1-4 of the module docstring).
 
     Args:
-        cfg: The run's flags.
-        distill: Temperature and weights.
-        total_step: Updates.
+        distill: Temperature, and the weights of soft and hard targets.
+        hidden_mse_weight: Weight of the hidden loss.
         models: Teacher, student, gates.
         updater: Of student and gates.
         updates: Micro-batches of every update.
-        devices: Where the three models live.
-        run_dir: Folder for checkpoints.
-        log: Where losses go.
+        devices: Where the models live.
+        log: Where losses and checkpoints go.
     """
     teacher, student, gates = models
     student.train()
-    meter = Meter()
 
-    for step in range(1, total_step + 1):
+    for step in log.steps():
         for batch in micro_batches(next(updates), student, gates):
             # 1. Both models read the same sentences; only the student learns.
             t = teacher(batch)
@@ -72,23 +65,17 @@ def train_lad(
 
             # 2. The gates fold teacher layers 1..i into one target for each student layer.
             states, gate_mask = to_device(t.states, devices.gate), to_device(batch.mask, devices.gate)
-            targets, openings = gates(states, gate_mask)  # L_s x (B, S, D)
+            targets, openings = gates(states, gate_mask)  # by student layer, (B, S, D)
 
             # 3. Three unweighted losses; all weights stand on one line.
             soft = soft_target_loss(s.logits, to_device(t.logits, devices.student), distill.softmax_temp)
             hard = hard_target_loss(s.logits, to_device(batch.label, devices.student))
             mask = to_device(batch.mask, devices.student)
             hidden = hidden_mse_loss(s.hidden_states, to_device(targets, devices.student), mask)
-            loss = distill.soft_weight * soft + distill.hard_weight * hard + distill.hidden_mse_weight * hidden
+            loss = distill.soft_weight * soft + distill.hard_weight * hard + hidden_mse_weight * hidden
             updater.backward(loss * batch.weight)
-            meter.add(batch.weight, loss=loss, soft_loss=soft, hard_loss=hard, hidden_loss=hidden, **openings)
+            log.add(batch.weight, loss=loss, soft_loss=soft, hard_loss=hard, hidden_loss=hidden, **openings)
 
         # 4. Student and gates each clip, step and decay on their own schedule.
-        rates = updater.rates()
-        updater.step()
-
-        log.advance()
-        if is_due(step, cfg.log_step, last=total_step):
-            log.scalars(step, meter.mean(step) | rates)
-        if is_due(step, cfg.ckpt_step, last=total_step):
-            save_checkpoint(run_dir, step, student, gates)
+        log.update(step, updater.step())
+        log.save(step, student, gates)

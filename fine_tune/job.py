@@ -1,0 +1,179 @@
+"""What every script does around a student's loop: find the teacher, build the student, place both, open the run.
+
+The methods themselves are elsewhere: what they ask of a teacher, their gates and their loops in `train/`.
+"""
+
+import logging
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from fine_tune import build, load, log, run, student
+from fine_tune.batches import Batch
+from fine_tune.config import (
+    CacheConfig,
+    EpochConfig,
+    OptimConfig,
+    PrecisionConfig,
+    RunConfig,
+    SpeedConfig,
+    StepConfig,
+    StudentConfig,
+    TeacherRef,
+)
+from fine_tune.config_file import save_config
+from fine_tune.data import load_split
+from fine_tune.device import device_number
+from fine_tune.flag import Flags
+from fine_tune.layer_map import LayerMap, written
+from fine_tune.method_config import GateFlags
+from fine_tune.model.gate import GateChain, GatePairs, GateShape
+from fine_tune.model.projection import ProjectedStudent
+from fine_tune.optim import Part, Updater
+from fine_tune.path import log_dir
+from fine_tune.placement import place
+from fine_tune.precision import resolve_precision
+from fine_tune.task import TASKS
+from fine_tune.teacher import Needs, Teacher, announced
+from fine_tune.teacher_cache import open_teacher
+
+logger = logging.getLogger(__name__)
+
+Gates = GateChain | GatePairs
+
+
+class Job:
+    """A student's run before its first update.
+
+    Args:
+        flags: The script's flags; what the user left open is filled in.
+        argv: The command.
+
+    Raises:
+        ValueError: Flags that contradict each other, the teacher or the machine.
+        OSError: Files that are not there, or that must not be replaced.
+    """
+
+    gates: Gates | None = None
+
+    def __init__(self, flags: Flags, argv: list[str]) -> None:
+        """Find devices, teacher and rows; make sure that the run's folder is free."""
+        self.flags, self.argv = flags, argv
+        cfg, ref, precision, sizes = flags[RunConfig], flags[TeacherRef], flags[PrecisionConfig], flags[StudentConfig]
+        gate = flags.get(GateFlags)
+        self.devices = build.resolve_devices(cfg.device_id, ref.tdevice_id, gate.gate_device_id if gate else None)
+        precision.precision = resolve_precision(precision.precision, precision.amp, *self.devices)
+        run.set_up_process(cfg.seed, self.devices.student)
+        run.new_run_dir(cfg, ref)
+        task = TASKS[cfg.task]
+        self.teacher = load.load_teacher(ref, task, sizes.ptrain_ver)
+        ref.tckpt = self.teacher.step
+        student.resolve_sizes(sizes, cfg.model, self.teacher)
+        self.rows = load_split(task, cfg.dataset, self.teacher.tokenizer, self.teacher.config["max_seq_len"])
+        steps = flags[StepConfig]
+        steps.total_step, steps.warmup_step = build.resolve_duration(
+            steps, flags[EpochConfig], len(self.rows), cfg.batch_size
+        )
+
+    @property
+    def layers(self) -> tuple[int, int]:
+        """L_t and L_s."""
+        student_layers = self.flags[StudentConfig].num_hidden_layers
+        assert student_layers is not None
+        return self.teacher.model.num_layers, student_layers
+
+    def build_student(self, matched: bool = True, named: LayerMap | None = None) -> nn.Module:
+        """Build the student and put it in its place.
+
+        Args:
+            matched: Its hidden states are compared with the teacher's: of another width, they are projected.
+            named: Student layers that start from teacher layers of the user's.
+        """
+        self.student, self.origin = student.build_student(self.flags[StudentConfig], self.teacher, named)
+        self.trained: nn.Module = self.student
+        width = self.teacher.model.width
+        if matched and self.student.width != width:
+            self.trained = ProjectedStudent(self.student, width)
+            self.origin["projection"] = f"random, {self.student.width} to {width}"
+        return self.place(self.trained, self.devices.student)
+
+    def gate_shape(self, seq_length: int | None = None) -> GateShape:
+        """Give the shape of gate blocks; they are built after the student, so that it does not depend on them.
+
+        Args:
+            seq_length: Positions of the layer norm; None for those of the run's inputs.
+        """
+        gate, length = self.flags[GateFlags], seq_length or self.rows.max_seq_len
+        return GateShape(self.teacher.model.width, length, gate.gate_norm, gate.gate_init_bias)
+
+    def place_gates(self, gates: Gates, flags: Flags) -> Gates:
+        """Put gates in their place; `flags` are their optimiser and duration, the student's where left open."""
+        build.resolve_gate_duration(flags[StepConfig], self.flags[StepConfig], self.flags[EpochConfig])
+        self.gates, self.gate_flags = gates, flags
+        self.place(gates, self.devices.gate)
+        return gates
+
+    def place(self, model: nn.Module, device: torch.device) -> nn.Module:
+        """Put a model on a device, in the run's precision."""
+        place(model, device, self.flags[PrecisionConfig], self.flags[SpeedConfig])
+        return model
+
+    def open_teacher(self, needs: Needs) -> Teacher:
+        """Put the teacher in its place, or read its outputs from a cache."""
+        cfg, cache, speed = self.flags[RunConfig], self.flags[CacheConfig], self.flags[SpeedConfig]
+        self.place(self.teacher.model, self.devices.teacher)
+        return open_teacher(self.teacher, self.devices.teacher, self.rows, needs, cache, cfg, speed)
+
+    def updates(self, teacher: Teacher | None = None) -> Iterator[list[Batch]]:
+        """Give the micro-batches of every update; a teacher hears of each one beforehand."""
+        updates = build.updates_of(self.flags[RunConfig], self.rows)
+        return announced(updates, teacher) if teacher else updates
+
+    def updater(self) -> Updater:
+        """Give the student, and the gates if there are any, their optimisers."""
+        steps, speed = self.flags[StepConfig], self.flags[SpeedConfig]
+        parts = {"": build.part_of(self.trained, self.devices.student, self.flags[OptimConfig], steps, speed)}
+        if self.gates is not None:
+            blocks, steps = list(self.gates.blocks.values()), self.gate_flags[StepConfig]
+            assert steps.total_step is not None and steps.warmup_step is not None
+            parts["gate_"] = Part(blocks, self.gate_flags[OptimConfig], steps.total_step, steps.warmup_step)
+        return Updater(parts, half=self.flags[PrecisionConfig].precision == "fp16")
+
+    def start(self, method: str, layer_map: LayerMap | None = None) -> log.TrainLog:
+        """Create the run's folder, tell the user what will be trained, open its log.
+
+        Args:
+            method: Name of the method, for readers of the run.
+            layer_map: The teacher layer that each student layer follows, if the method has such a map.
+        """
+        cfg, steps = self.flags[RunConfig], self.flags[StepConfig]
+        values = self.flags.values() | {"method": method}
+        if layer_map is not None:
+            values["layer_map"] = written(layer_map)
+        places = {name: str(device) for name, device in self.devices._asdict().items()}
+        self.folder = run.start_run(cfg, values, self.student, self.teacher.tokenizer, places, self.argv)
+        run.print_table(f"Run: {method}", values | {"rows": len(self.rows), "devices": places})
+        if self.gates is not None:
+            shape = self.gates.shape
+            values = self.gate_flags.values() | {"device_id": device_number(self.devices.gate)}
+            values |= {"dimension": shape.dimension, "max_seq_length": shape.seq_length}
+            save_config(self.folder / "gate_config.json", values)
+            run.print_table("Gates", values)
+        self.print_student(layer_map or {})
+        assert steps.total_step is not None
+        where = log_dir(cfg.experiment, cfg.model, cfg.task)
+        return log.TrainLog(self.folder, where, steps.total_step, cfg.log_step, cfg.ckpt_step)
+
+    def print_student(self, layer_map: LayerMap) -> None:
+        """Print where each part of the student comes from, and which teacher layer it learns."""
+        learns = {f"layer {student + 1}": f"learns teacher layer {layer + 1}" for student, layer in layer_map.items()}
+        parts = {name: f"{origin:<22} {learns.get(name, '')}" for name, origin in self.origin.items()}
+        run.print_table("Student", parts | {name: text for name, text in learns.items() if name not in parts})
+        teacher_layers, student_layers = self.layers
+        if len(layer_map) == student_layers and max(layer_map.values()) < teacher_layers - 1:
+            logger.warning("teacher layers above %d teach nobody", max(layer_map.values()) + 1)
+
+    def finish(self) -> None:
+        """Note the end of the run."""
+        run.finish_run(self.folder)

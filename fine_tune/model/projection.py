@@ -1,0 +1,37 @@
+"""A student narrower or wider than its teacher: one learned linear map takes its hidden states to the teacher's width.
+
+The map belongs to the losses, not to the student: it is trained with it and left behind, no checkpoint holds it.
+Source: Jiao et al. 2020 (TinyBERT), section 3: one matrix for the hidden states of all layers.
+Departures: an addition; the released LAD code wants equal widths.
+"""
+
+from torch import Tensor, nn
+
+from fine_tune.model.classifier import Classifier, Output
+
+
+class ProjectedStudent(nn.Module):
+    """A student whose hidden states come out in the teacher's width.
+
+    Args:
+        classifier: The student.
+        width: D of the teacher.
+    """
+
+    def __init__(self, classifier: Classifier, width: int) -> None:
+        """Start the map at random, as TinyBERT's other new layers: N(0, 0.02^2), bias 0."""
+        super().__init__()
+        self.classifier = classifier
+        self.projection = nn.Linear(classifier.width, width)
+        nn.init.normal_(self.projection.weight, std=0.02)
+        nn.init.zeros_(self.projection.bias)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor) -> Output:
+        """Classify a batch, see `Classifier.forward`; hidden states (B, S, D of the teacher)."""
+        logits, states = self.classifier(input_ids, attention_mask, token_type_ids)
+        return Output(logits, tuple(self.projection(state.float()) for state in states))
+
+
+def without_projection(student: nn.Module) -> nn.Module:
+    """Give the student itself."""
+    return student.classifier if isinstance(student, ProjectedStudent) else student

@@ -1,0 +1,177 @@
+"""ALP-KD: the target of a student layer is what its own attention over the teacher's layers picks.
+
+Source: Passban, Wu, Rezagholizadeh, Liu: ALP-KD: Attention-Based Layer Projection for Knowledge Distillation, AAAI
+2021; variants of the LAD authors, released `run_alp_distil.py`. i numbers the teacher layers that layer l may look at:
+
+    weight_i = softmax_i( <t_i, s_l> / sqrt(D) )        target_l = sum_i weight_i t_i
+
+1. Teacher and student read the same sentences; only the student learns.
+2. Targets by attention: of [CLS] vectors (`alp-kd`), or of every token by itself (`alp-kd-hidden`; `alp-kd-hidden-v2`
+   lets student layer l look at the teacher layer that it is mapped to and at those below alone).
+3. Loss: soft targets, gold labels, and the squared distance of student layers to their targets.
+4. Clip, step, decay the learning rate.
+
+Departures:
+1. The weights keep the student's gradient, as in the released code; `--detach_target` cuts it off.
+2. The released code saves the last batch's scores as `attn-LAYER-STEP.pt`; here the mean weights over the updates since
+   the last entry stand in the log, `attn_L_I` for student layer L and teacher layer I.
+3. From the code released with LAD: padding is masked, one backward pass, see `train.lad`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from fine_tune.batches import Batch
+from fine_tune.build import Devices
+from fine_tune.device import to_device
+from fine_tune.distributed import micro_batches
+from fine_tune.layer_map import LayerMap
+from fine_tune.log import TrainLog
+from fine_tune.losses import hard_target_loss, hidden_mse_loss, soft_target_loss
+from fine_tune.method_config import LogitConfig
+from fine_tune.optim import Updater
+from fine_tune.teacher import Needs, Teacher
+
+Reach = dict[int, list[int]]
+"""For every student layer the teacher layers that it may look at, 0-based."""
+
+
+def full_reach(teacher_layers: int, student_layers: int) -> Reach:
+    """Let every student layer look at all teacher layers."""
+    return {layer: list(range(teacher_layers)) for layer in range(student_layers)}
+
+
+def lower_reach(layer_map: LayerMap) -> Reach:
+    """Let every student layer look at the teacher layer that it is mapped to and at those below (v2)."""
+    return {layer: list(range(followed + 1)) for layer, followed in layer_map.items()}
+
+
+def teacher_needs(level: str, reach: Reach) -> Needs:
+    """Logits, and the states of all layers within reach: of all tokens (`states`), or of [CLS] alone (`cls`)."""
+    return Needs(level, tuple(sorted({layer for layers in reach.values() for layer in layers})))
+
+
+def attention_targets(
+    student_states: Sequence[Tensor],
+    teacher_states: Mapping[int, Tensor],
+    reach: Reach,
+    mask: Tensor | None = None,
+    detach: bool = False,
+) -> tuple[dict[int, Tensor], Tensor]:
+    """Mix teacher layers by the student's attention, position by position.
+
+    Args:
+        student_states: L_s tensors (B, S, D).
+        teacher_states: Teacher layers (B, S, D) by their 0-based number.
+        reach: The layers that are mixed for each student layer.
+        mask: (B, S), 1 for real tokens, for the mean weights; None if all are.
+        detach: Keep the student's gradient out of the weights.
+
+    Returns:
+        Targets (B, S, D) by student layer, and the mean weights (L_s, highest layer read), 0 out of reach.
+    """
+    layers = sorted(teacher_states)
+    stacked = torch.stack([teacher_states[layer].float() for layer in layers], 2)  # (B, S, L, D)
+    targets, attention = {}, stacked.new_zeros(len(student_states), layers[-1] + 1)
+    for number, within in reach.items():
+        seen = stacked if within == layers else stacked[:, :, [layers.index(layer) for layer in within]]
+        query = student_states[number].float()
+        query = query.detach() if detach else query
+        scores = (seen @ query.unsqueeze(-1)).squeeze(-1) / query.shape[-1] ** 0.5  # (B, S, L)
+        weights = scores.softmax(-1)
+        targets[number] = (weights.unsqueeze(-2) @ seen).squeeze(-2)
+        shown = weights.detach()
+        mean = shown.mean((0, 1)) if mask is None else (shown * mask.unsqueeze(-1)).sum((0, 1)) / mask.sum()
+        attention[number, within] = mean
+    return targets, attention
+
+
+def train_alp(
+    distill: LogitConfig,
+    hidden_mse_weight: float,
+    reach: Reach,
+    detach: bool,
+    models: tuple[Teacher, nn.Module],
+    updater: Updater,
+    updates: Iterator[list[Batch]],
+    devices: Devices,
+    log: TrainLog,
+) -> None:
+    """Distil a teacher into a student by attention of every token (steps 1-4 of the module docstring).
+
+    Args:
+        distill: Temperature, and the weights of soft and hard targets.
+        hidden_mse_weight: Weight of the hidden loss.
+        reach: The teacher layers that each student layer may look at.
+        detach: Keep the student's gradient out of the attention weights.
+        models: Teacher, student.
+        updater: Of the student.
+        updates: Micro-batches of every update.
+        devices: Where the models live.
+        log: Where losses and checkpoints go.
+    """
+    teacher, student = models
+    student.train()
+
+    for step in log.steps():
+        for batch in micro_batches(next(updates), student):
+            # 1. Both models read the same sentences; only the student learns.
+            t = teacher(batch)
+            s = student(**to_device(batch.student, devices.student))
+
+            # 2. Every token of a student layer picks its target among the teacher's layers.
+            states, mask = to_device(t.states, devices.student), to_device(batch.mask, devices.student)
+            targets, attention = attention_targets(s.hidden_states, states, reach, mask, detach)  # (B, S, D)
+
+            # 3. Three unweighted losses; all weights stand on one line.
+            soft = soft_target_loss(s.logits, to_device(t.logits, devices.student), distill.softmax_temp)
+            hard = hard_target_loss(s.logits, to_device(batch.label, devices.student))
+            hidden = hidden_mse_loss(s.hidden_states, targets, mask)
+            loss = distill.soft_weight * soft + distill.hard_weight * hard + hidden_mse_weight * hidden
+            updater.backward(loss * batch.weight)
+            log.add(batch.weight, loss=loss, soft_loss=soft, hard_loss=hard, hidden_loss=hidden, attn=attention)
+
+        # 4. Clip, step, decay.
+        log.update(step, updater.step())
+        log.save(step, student)
+
+
+def train_alp_cls(
+    distill: LogitConfig,
+    hidden_mse_weight: float,
+    reach: Reach,
+    detach: bool,
+    models: tuple[Teacher, nn.Module],
+    updater: Updater,
+    updates: Iterator[list[Batch]],
+    devices: Devices,
+    log: TrainLog,
+) -> None:
+    """Distil a teacher into a student by attention of [CLS]; arguments as of `train_alp`."""
+    teacher, student = models
+    student.train()
+
+    for step in log.steps():
+        for batch in micro_batches(next(updates), student):
+            # 1. Both models read the same sentences; only the student learns.
+            t = teacher(batch)
+            s = student(**to_device(batch.student, devices.student))
+
+            # 2. The [CLS] vector of a student layer picks its target among the teacher's layers.
+            first = [state[:, :1] for state in s.hidden_states]
+            states = {layer: state[:, :1] for layer, state in to_device(t.states, devices.student).items()}
+            targets, attention = attention_targets(first, states, reach, detach=detach)  # (B, 1, D)
+
+            # 3. Three unweighted losses; all weights stand on one line.
+            soft = soft_target_loss(s.logits, to_device(t.logits, devices.student), distill.softmax_temp)
+            hard = hard_target_loss(s.logits, to_device(batch.label, devices.student))
+            hidden = hidden_mse_loss(first, targets, None)
+            loss = distill.soft_weight * soft + distill.hard_weight * hard + hidden_mse_weight * hidden
+            updater.backward(loss * batch.weight)
+            log.add(batch.weight, loss=loss, soft_loss=soft, hard_loss=hard, hidden_loss=hidden, attn=attention)
+
+        # 4. Clip, step, decay.
+        log.update(step, updater.step())
+        log.save(step, student)

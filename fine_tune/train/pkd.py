@@ -1,0 +1,145 @@
+"""PKD: student layers learn teacher layers directly, on all tokens or, as published, on normalised [CLS] vectors.
+
+Source: Sun, Cheng, Gan, Liu: Patient Knowledge Distillation for BERT Model Compression, EMNLP 2019 (`pkd-skip`,
+`pkd-last`); the LAD authors' own version, released `run_pkd_distill.py` (`pkd-hidden`).
+
+1. Teacher and student read the same sentences; only the student learns.
+2. The target of student layer l is the teacher layer that it follows, as it is.
+3. Loss: soft targets, gold labels, and the squared distance of student layers to their targets: of all tokens
+   (`train_pkd`), or of the [CLS] vectors, each divided by its 2-norm (`train_pkd_cls`).
+4. Clip, step, decay the learning rate.
+
+Departures:
+1. `pkd-hidden`, from the paper: all tokens, not normalised, all student layers; so it was released by LAD's authors.
+2. `pkd-skip`, `pkd-last`, from the paper: the squared distance is a mean over the D entries (as in the code that came
+   with the paper) and divided by L_s; the paper writes a sum over entries and layers. Their weight differs by D L_s.
+3. Of all, from the code released with LAD: padding is masked, one backward pass, see `train.lad`.
+"""
+
+from collections.abc import Iterator
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fine_tune.batches import Batch
+from fine_tune.build import Devices
+from fine_tune.device import to_device
+from fine_tune.distributed import micro_batches
+from fine_tune.layer_map import LayerMap, layer_map
+from fine_tune.log import TrainLog
+from fine_tune.losses import hard_target_loss, hidden_mse_loss, soft_target_loss
+from fine_tune.method_config import LogitConfig
+from fine_tune.optim import Updater
+from fine_tune.teacher import Needs, Teacher
+
+
+def cls_map(pkd_exp: str, words: str | None, teacher_layers: int, student_layers: int) -> LayerMap:
+    """Map all student layers but the last, which is left to the logits, as published: `pkd-skip` or `pkd-last`.
+
+    `pkd-skip` takes every k-th teacher layer, `pkd-last` the teacher's last ones below the top: for 12 -> 6 the user's
+    2, 4, .., 10 and 7, .., 11.
+
+    Raises:
+        ValueError: The student has one layer, or more than the teacher; or a `--layer_map` (`words`) is given.
+    """
+    if words is not None:
+        raise ValueError(f"--layer_map {words}: {pkd_exp} is a map itself; run_probing.py takes one of yours")
+    if student_layers < 2:
+        raise ValueError(f"--pkd_exp {pkd_exp} leaves the last student layer to the logits: it needs 2 layers or more")
+    whole = layer_map("even" if pkd_exp == "pkd-skip" else "last", teacher_layers, student_layers)
+    return {student: teacher for student, teacher in whole.items() if student < student_layers - 1}
+
+
+def teacher_needs(level: str, layer_map: LayerMap) -> Needs:
+    """Logits, and the states of the layers that are followed: of all tokens (`states`), or of [CLS] alone (`cls`)."""
+    return Needs(level, tuple(sorted(set(layer_map.values()))))
+
+
+def train_pkd(
+    distill: LogitConfig,
+    hidden_mse_weight: float,
+    layer_map: LayerMap,
+    models: tuple[Teacher, nn.Module],
+    updater: Updater,
+    updates: Iterator[list[Batch]],
+    devices: Devices,
+    log: TrainLog,
+) -> None:
+    """Distil a teacher into a student, all tokens (steps 1-4 of the module docstring).
+
+    Args:
+        distill: Temperature, and the weights of soft and hard targets.
+        hidden_mse_weight: Weight of the hidden loss.
+        layer_map: The teacher layer that each student layer follows.
+        models: Teacher, student.
+        updater: Of the student.
+        updates: Micro-batches of every update.
+        devices: Where the models live.
+        log: Where losses and checkpoints go.
+    """
+    teacher, student = models
+    student.train()
+
+    for step in log.steps():
+        for batch in micro_batches(next(updates), student):
+            # 1. Both models read the same sentences; only the student learns.
+            t = teacher(batch)
+            s = student(**to_device(batch.student, devices.student))
+
+            # 2. Student layers learn teacher layers as they are.
+            states = to_device(t.states, devices.student)
+            targets = {layer: states[followed].float() for layer, followed in layer_map.items()}  # (B, S, D)
+
+            # 3. Three unweighted losses; all weights stand on one line.
+            soft = soft_target_loss(s.logits, to_device(t.logits, devices.student), distill.softmax_temp)
+            hard = hard_target_loss(s.logits, to_device(batch.label, devices.student))
+            hidden = hidden_mse_loss(s.hidden_states, targets, to_device(batch.mask, devices.student))
+            loss = distill.soft_weight * soft + distill.hard_weight * hard + hidden_mse_weight * hidden
+            updater.backward(loss * batch.weight)
+            log.add(batch.weight, loss=loss, soft_loss=soft, hard_loss=hard, hidden_loss=hidden)
+
+        # 4. Clip, step, decay.
+        log.update(step, updater.step())
+        log.save(step, student)
+
+
+def train_pkd_cls(
+    distill: LogitConfig,
+    hidden_mse_weight: float,
+    layer_map: LayerMap,
+    models: tuple[Teacher, nn.Module],
+    updater: Updater,
+    updates: Iterator[list[Batch]],
+    devices: Devices,
+    log: TrainLog,
+) -> None:
+    """Distil a teacher into a student, normalised [CLS] vectors; arguments as of `train_pkd`."""
+    teacher, student = models
+    student.train()
+
+    for step in log.steps():
+        for batch in micro_batches(next(updates), student):
+            # 1. Both models read the same sentences; only the student learns.
+            t = teacher(batch)
+            s = student(**to_device(batch.student, devices.student))
+
+            # 2. Student layers learn the direction of the teacher's [CLS] vectors.
+            states = to_device(t.states, devices.student)
+            targets = {layer: unit(states[followed][:, 0]) for layer, followed in layer_map.items()}  # (B, D)
+
+            # 3. Three unweighted losses; all weights stand on one line.
+            soft = soft_target_loss(s.logits, to_device(t.logits, devices.student), distill.softmax_temp)
+            hard = hard_target_loss(s.logits, to_device(batch.label, devices.student))
+            hidden = hidden_mse_loss([unit(state[:, 0]) for state in s.hidden_states], targets, None)
+            loss = distill.soft_weight * soft + distill.hard_weight * hard + hidden_mse_weight * hidden
+            updater.backward(loss * batch.weight)
+            log.add(batch.weight, loss=loss, soft_loss=soft, hard_loss=hard, hidden_loss=hidden)
+
+        # 4. Clip, step, decay.
+        log.update(step, updater.step())
+        log.save(step, student)
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """Divide vectors (B, D) by their 2-norms."""
+    return F.normalize(vectors.float(), dim=-1)

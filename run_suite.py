@@ -1,0 +1,95 @@
+#!/usr/bin/env python3
+r"""Compare methods: run what is missing, with every seed; then one table, every pair tested, and a chart.
+
+    python run_suite.py --suite first --task sst2 --teacher_exp teacher --methods lad,warm=lad,kd,ft --seeds 1,2,3 \
+        --epoch 3 --set lr=1e-4 --set warm.softmax_temp=4
+
+A row is METHOD or NAME=METHOD; its runs are the experiments SUITE-ROW-SEED. Interrupted, the same command goes on. All
+students have the same number of updates, and for each seed the same start and the same order of the data. The last
+checkpoints count, unless `--select_on train_select` has them chosen (and `--sweep` hyper-parameters) on 5 % of the
+training rows; the dev split is scored once, at the end. Writes `report.md`, `report.csv`, `pairs.csv`, `report.png` and
+the logs of the runs into `data/suites/SUITE/`. How pairs are tested: `fine_tune/statistics.py`.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fine_tune.flag import Parser, usage_errors
+from fine_tune.suite import LAST_ONLY, METHODS, Suite, apply_settings, parse_rows, parse_seeds, plan_all
+from fine_tune.task import TASKS, task_named
+
+
+def build_parser() -> Parser:
+    """Declare the flags."""
+    parser = Parser(__doc__)
+    parser.add_argument("--suite", required=True, help="name of the comparison")
+    parser.add_argument("--task", required=True, help=f"task: {', '.join(TASKS)}")
+    parser.add_argument("--teacher_exp", required=True, help="experiment name of the teacher's run")
+    parser.add_argument("--tmodel", default="bert", help="architecture of the teacher (default: bert)")
+    parser.add_argument("--tckpt", type=int, help="checkpoint of the teacher (default: its last)")
+    parser.add_argument("--methods", required=True, help=f"rows, METHOD or NAME=METHOD, of {', '.join(METHODS)}")
+    parser.add_argument("--seeds", required=True, help="seeds of every row, such as 1,2,3")
+    duration = parser.add_mutually_exclusive_group()
+    duration.add_argument("--epoch", type=float, help="passes over the data, for every row (default: 3)")
+    duration.add_argument("--total_step", type=int, help="updates, for every row")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="[ROW.]KEY=VALUE", help="flag of every script that has it, or of "
+        "one row's; KEY=true for a switch; may be given again",
+    )  # fmt: skip
+    parser.add_argument("--dataset", help="split to score at the end (default: the task's first dev split)")
+    parser.add_argument(
+        "--select_on", default="none", choices=("none", "train_select"), help="slice of train to choose checkpoints "
+        "and hyper-parameters on; students are trained on the rest, train_fit (default: none)",
+    )  # fmt: skip
+    parser.add_argument("--ckpt_step", type=int, help="updates between two checkpoints that --select_on chooses from")
+    parser.add_argument("--sweep", type=Path, help="YAML file, row -> flag -> list of values, tried on --select_on")
+    parser.add_argument("--device_id", type=int, help="-1 for the CPU (default: a GPU if there is one)")
+    parser.add_argument("--overwrite", action="store_true", help="replace runs of this suite that were made otherwise")
+    parser.add_argument("--report_only", action="store_true", help="write the report of what is there; run nothing")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Plan, run, score, report."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    try:
+        with usage_errors(parser):
+            select = args.select_on == "train_select"
+            if not select and (args.sweep or args.ckpt_step is not None):
+                raise ValueError("--sweep and --ckpt_step need --select_on train_select: nothing is chosen on dev")
+            task, rows = task_named(args.task), parse_rows(args.methods)
+            apply_settings(rows, args.set)
+            split = args.dataset or task.dev[0]
+            if split not in task.dev:
+                raise ValueError(f"--dataset {split}: must be a dev split of {task.name}, {' or '.join(task.dev)}")
+
+            # Heavy imports come after the flags are read: `--help` answers at once.
+            from fine_tune import results, suite_run
+            from fine_tune.report import write_report
+            from fine_tune.sweep import sweep
+
+            teacher = suite_run.teacher_flags(args.teacher_exp, args.tmodel, args.tckpt, task)
+            duration = {key: getattr(args, key) for key in ("epoch", "total_step") if getattr(args, key) is not None}
+            suite = Suite(
+                name=args.suite, task=task, teacher=teacher, rows=rows, seeds=parse_seeds(args.seeds),
+                duration=duration, split=split, select=select, ckpt_step=args.ckpt_step if select else LAST_ONLY,
+                device_id=args.device_id, overwrite=args.overwrite, report_only=args.report_only,
+            )  # fmt: skip
+            plan_all(suite, rows, suite.ckpt_step)  # bad values end it here
+            with suite_run.locked(suite, parser.argv) as lock:
+                runs = plan_all(suite, sweep(suite, args.sweep, lock) if args.sweep else rows, suite.ckpt_step)
+                suite_run.make(suite, runs, lock)
+                if select:
+                    suite_run.score_slice(suite, runs, lock)
+                chosen = suite_run.choose(suite, runs)
+                files, speed = suite_run.predict(suite, chosen), suite_run.measure(suite, chosen)
+                found = results.compare(files, suite.seeds, task, split)
+                write_report(suite.folder, suite.name, found, speed, suite_run.facts(suite, runs, chosen, parser.argv))
+        print(f"\n{suite.folder / 'report.md'}")
+    except KeyboardInterrupt:
+        parser.exit(130, "\ninterrupted; the same command goes on from here\n")
+
+
+if __name__ == "__main__":
+    main()
