@@ -1,9 +1,15 @@
 #!/usr/bin/env python3
-"""Draw the losses of training runs, and the gates of those that have gates.
+"""Draw what happened in training runs; each picture is a PNG with a CSV of its numbers beside it.
 
     python plot_run.py data/fine_tune_experiment/LAD_bert_sst2 [data/fine_tune_experiment/no_teacher_bert_sst2 ..]
 
-Writes `losses.png` (all runs together) and `gates.png` into the folder of the first run.
+Written into the folder of the first run, those that the runs have data for:
+    losses      losses and learning rates over the updates
+    gates       mean opening of each gate (LAD and its siblings)
+    shares      share of every teacher layer in every student layer's target (LAD and its siblings)
+    attention   the same for the attention of ALP-KD
+    scores      metrics of every checkpoint that run_fine_tune_eval.py has scored
+    spread      how much the targets of different sentences differ
 """
 
 from collections.abc import Sequence
@@ -16,24 +22,23 @@ def build_parser() -> Parser:
     """Declare the runs."""
     parser = Parser(__doc__)
     parser.add_argument("run", nargs="+", type=Path, help="folder of a run")
+    parser.add_argument("--out", type=Path, help="folder for the pictures (default: that of the first run)")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Read the logs and draw."""
+    """Read the runs and draw."""
     parser = build_parser()
     args = parser.parse_args(argv)
     with usage_errors(parser):
-        from fine_tune.plot import gate_names, plot_gates, plot_losses, read_metrics
+        from fine_tune.history import read_runs
+        from fine_tune.plot import draw
 
-        home = args.run[0]
-        metrics = {run.resolve().name: read_metrics(run) for run in args.run}
-        plot_losses(metrics, home / "losses.png")
-        print(home / "losses.png")
-        name, first = next(iter(metrics.items()))
-        if gate_names(first):
-            plot_gates(first, name, home / "gates.png")
-            print(home / "gates.png")
+        written, left = draw(read_runs(args.run), args.out or args.run[0])
+        for file in written:
+            print(file)
+        for file in left:
+            print(f"{file} is of an earlier call: these runs have no data for it")
 
 
 if __name__ == "__main__":

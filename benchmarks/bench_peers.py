@@ -76,7 +76,8 @@ class Job:
         student = BertForSequenceClassification.from_pretrained(
             self.args.encoder, num_hidden_layers=layers // 2, output_hidden_states=True
         )
-        return teacher.eval().requires_grad_(False), student, uniform_layer_map(layers, layers // 2)
+        followed = uniform_layer_map(layers, layers // 2)
+        return teacher.eval().requires_grad_(False), student, list(followed.values())
 
     def collate(self, rows: list[dict[str, Any]]) -> Any:
         """Pad a peer's batch, and note its real tokens."""

@@ -24,8 +24,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+import run_alp_distil
 import run_fine_tune
+import run_kd_distil
 import run_lad_distil
+import run_lad_no_distil
+import run_pkd_distill
 from benchmarks.common import (
     command_line,
     counting,
@@ -37,16 +41,29 @@ from benchmarks.common import (
     synchronised,
     ticking,
 )
-from benchmarks.released import Released, ReleasedLad, ReleasedTeacher
+from benchmarks.released import (
+    Released,
+    ReleasedAlp,
+    ReleasedKd,
+    ReleasedLad,
+    ReleasedLadNo,
+    ReleasedPkd,
+    ReleasedTeacher,
+)
 from fine_tune import build, load
 from fine_tune.config import TeacherRef
 from fine_tune.log import compile_seconds
 from fine_tune.precision import DTYPES
 from fine_tune.task import task_named
 
+HIDDEN = ["--teacher_exp", "teacher", "--hidden_mse_weight", "100"]
 METHODS: dict[str, tuple[Callable[..., None], type[Released], list[str]]] = {
-    "lad": (run_lad_distil.main, ReleasedLad, ["--teacher_exp", "teacher", "--hidden_mse_weight", "100"]),
     "teacher": (run_fine_tune.main, ReleasedTeacher, []),
+    "lad": (run_lad_distil.main, ReleasedLad, HIDDEN),
+    "lad-no": (run_lad_no_distil.main, ReleasedLadNo, HIDDEN),
+    "pkd": (run_pkd_distill.main, ReleasedPkd, HIDDEN),
+    "alp-kd": (run_alp_distil.main, ReleasedAlp, [*HIDDEN, "--alp_exp", "alp-kd-hidden"]),
+    "kd": (run_kd_distil.main, ReleasedKd, ["--teacher_exp", "teacher"]),
 }
 WARM_UP = 40
 

@@ -5,20 +5,22 @@ for the losses on the logits and one per student layer, a value read back after 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fine_tune.build import build_student
 from fine_tune.config import StudentConfig
+from fine_tune.layer_map import uniform_layer_map
 from fine_tune.load import Loaded
 from fine_tune.losses import hard_target_loss, soft_target_loss
-from fine_tune.model.classifier import Classifier
-from fine_tune.model.gate import GateChain
+from fine_tune.model.classifier import Output
+from fine_tune.model.gate import GateChain, GatePairs, GateShape
 from fine_tune.optim import parameter_groups
+from fine_tune.student import build_student, resolve_sizes
 from fine_tune.task import TASKS, read_split
+from fine_tune.train.alp import attention_targets, full_reach
 
 WEIGHTS = {"soft": 0.5, "hard": 0.5, "hidden": 100.0}
 TEMPERATURE = 10.0
@@ -93,26 +95,89 @@ class ReleasedTeacher(Released):
         yield hard_target_loss(self.teacher.model(**self.tokenise(texts)).logits, label)
 
 
-class ReleasedLad(Released):
-    """LAD."""
+class ReleasedStudent(Released):
+    """A student of half the layers; a subclass makes its targets."""
 
     def build(self) -> list[nn.Module]:
-        """Train a student of half the layers, and the gates, each clipped by itself."""
+        """Train the student, and what makes its targets, each clipped by itself."""
         self.teacher.model.to(self.device)
         sizes = StudentConfig()
-        student, layer_map, _ = build_student(sizes, "bert", self.teacher)
-        self.student: Classifier = student
-        layers = self.teacher.model.num_layers
-        self.gates = GateChain(student.width, sizes.max_seq_len or 0, layers, layer_map).to(self.device)
-        return [student, *self.gates.blocks.values()]
+        resolve_sizes(sizes, "bert", self.teacher)
+        self.student, _ = build_student(sizes, self.teacher)
+        self.layers = self.teacher.model.num_layers, self.student.num_layers
+        self.shape = GateShape(self.teacher.model.width, self.teacher.config["max_seq_len"])
+        return [self.student, *self.build_gates()]
+
+    def build_gates(self) -> list[nn.Module]:
+        """Build the gates, if there are any."""
+        return []
+
+    @abstractmethod
+    def targets(self, t: Output, s: Output) -> Mapping[int, Tensor]:
+        """Make the target of each student layer that has one."""
 
     def losses(self, texts: list[tuple[str, ...]], label: Tensor) -> Iterator[Tensor]:
         """Give the losses on the logits, then the hidden loss of every layer."""
         with torch.no_grad():
             t = self.teacher.model(**self.tokenise(texts))
         s = self.student(**self.tokenise(texts))
-        targets, _ = self.gates(t.hidden_states)
+        targets = self.targets(t, s)
         hard = WEIGHTS["hard"] * hard_target_loss(s.logits, label)
         yield hard + WEIGHTS["soft"] * soft_target_loss(s.logits, t.logits, TEMPERATURE)
-        for state, target in zip(s.hidden_states, targets, strict=True):
-            yield WEIGHTS["hidden"] / len(targets) * F.mse_loss(state, target)
+        for layer, target in targets.items():
+            state = s.hidden_states[layer][:, : target.shape[1]]
+            yield WEIGHTS["hidden"] / len(s.hidden_states) * F.mse_loss(state, target)
+
+
+class ReleasedKd(ReleasedStudent):
+    """Distillation of the logits."""
+
+    def targets(self, t: Output, s: Output) -> Mapping[int, Tensor]:
+        """Make none."""
+        return {}
+
+
+class ReleasedPkd(ReleasedStudent):
+    """PKD, all tokens."""
+
+    def targets(self, t: Output, s: Output) -> Mapping[int, Tensor]:
+        """Take the mapped teacher layers as they are."""
+        return {layer: t.hidden_states[followed] for layer, followed in uniform_layer_map(*self.layers).items()}
+
+
+class ReleasedAlp(ReleasedStudent):
+    """ALP-KD, all tokens."""
+
+    def targets(self, t: Output, s: Output) -> Mapping[int, Tensor]:
+        """Mix all teacher layers by attention."""
+        states = dict(enumerate(t.hidden_states))
+        return attention_targets(s.hidden_states, states, full_reach(*self.layers))[0]
+
+
+class ReleasedLad(ReleasedStudent):
+    """LAD."""
+
+    def build_gates(self) -> list[nn.Module]:
+        """Build the chain."""
+        self.gates = GateChain(self.shape, self.layers[0], uniform_layer_map(*self.layers)).to(self.device)
+        return list(self.gates.blocks.values())
+
+    def targets(self, t: Output, s: Output) -> Mapping[int, Tensor]:
+        """Fold the teacher's layers."""
+        return self.gates(t.hidden_states)[0]
+
+
+class ReleasedLadNo(ReleasedStudent):
+    """LAD-NO, where at least two teacher layers stand against each of the student's."""
+
+    def build_gates(self) -> list[nn.Module]:
+        """Build a gate for every student layer."""
+        self.gates = GatePairs(self.shape, uniform_layer_map(*self.layers)).to(self.device)
+        return list(self.gates.blocks.values())
+
+    def targets(self, t: Output, s: Output) -> Mapping[int, Tensor]:
+        """Mix every mapped layer with the one below."""
+        followed = uniform_layer_map(*self.layers)
+        below = {layer: t.hidden_states[above - 1] for layer, above in followed.items()}
+        current = {layer: t.hidden_states[above] for layer, above in followed.items()}
+        return self.gates(below, current)[0]

@@ -5,6 +5,7 @@ Of several processes, all take part in a mean, and the first one writes.
 
 import itertools
 import json
+import logging
 import math
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from tqdm import tqdm
 
 from fine_tune import distributed, process
 from fine_tune.checkpoint import save_checkpoint
+
+logger = logging.getLogger(__name__)
 
 
 class Meter:
@@ -71,6 +74,7 @@ class TrainLog:
         """Open everything."""
         self.run_dir, self.total_step, self.log_step, self.ckpt_step = run_dir, total_step, log_step, ckpt_step
         self.meter = Meter()
+        self.first_spread: float | None = None
         self.bar = tqdm(total=total_step, dynamic_ncols=True, mininterval=1, unit="step", disable=not process.is_main())
         if process.is_main():
             self.board = SummaryWriter(str(log_dir))
@@ -99,12 +103,27 @@ class TrainLog:
         """Count an update, made with these learning rates; write an entry where one is due."""
         self.advance()
         if is_due(step, self.log_step, self.total_step):
-            self.scalars(step, self.meter.mean(step) | rates)
+            means = self.meter.mean(step)
+            self.scalars(step, means | rates)
+            self.watch(step, means.get("target_spread"))
 
     def save(self, step: int, model: nn.Module, gates: nn.Module | None = None) -> None:
         """Save a checkpoint where one is due."""
         if is_due(step, self.ckpt_step, self.total_step):
             save_checkpoint(self.run_dir, step, model, gates)
+
+    def watch(self, step: int, spread: float | None) -> None:
+        """Warn once if the gates' targets collapse: if they differ half as much as in the first entry, see `gate`."""
+        if spread is None or self.first_spread == 0:
+            return
+        self.first_spread = self.first_spread or spread
+        if spread < self.first_spread / 2:
+            logger.warning(
+                "by update %d the gates' targets differ %.0f %% less than at first: they collapse to what is easy to "
+                "match; lower --gate_lr or raise --gate_init_bias",
+                *(step, 100 * (1 - spread / self.first_spread)),
+            )
+            self.first_spread = 0
 
     def advance(self) -> None:
         """Move the progress line."""

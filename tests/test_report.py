@@ -1,11 +1,10 @@
 """Tests of what a run shows: pictures, and runs in one table."""
 
+import csv
 import json
 import re
 
 import pytest
-
-from fine_tune.plot import plot_gates, read_metrics
 
 QUICK = ("--task", "sst2", "--device_id", -1, "--batch_size", 4, "--total_step", 4, "--log_step", 2)
 
@@ -18,29 +17,16 @@ def runs(data, run, teacher):
     return data.run("lad"), data.run("alone")
 
 
-def test_pictures_of_a_run_with_gates(run, runs, capsys):
+def test_pictures_of_a_run(run, runs, capsys):
     capsys.readouterr()
     run("plot_run", *runs)
-    written = [runs[0] / "losses.png", runs[0] / "gates.png"]
-    assert capsys.readouterr().out.split() == [str(file) for file in written]
-    assert all(file.read_bytes().startswith(b"\x89PNG") for file in written)
-
-
-def test_a_run_without_gates_has_no_picture_of_them(run, runs):
-    run("plot_run", runs[1])
-    assert (runs[1] / "losses.png").is_file() and not (runs[1] / "gates.png").exists()
-
-
-def test_every_gate_of_the_log_is_drawn(runs, tmp_path, monkeypatch):
-    drawn = []
-    monkeypatch.setattr("fine_tune.plot._line", lambda axis, x, y, label, *_: drawn.append((label, list(y))))
-    metrics = read_metrics(runs[0])
-    plot_gates(metrics, "lad", tmp_path / "gates.png")
-    assert drawn == [(layer, metrics[f"gate_{layer}"]) for layer in ("2", "3", "4")]
-
-
-def test_a_folder_without_a_log_is_refused(refused, tmp_path):
-    assert "metrics.jsonl" in refused("plot_run", tmp_path)
+    files = [runs[0] / f"{name}.{kind}" for name in ("losses", "gates", "shares") for kind in ("png", "csv")]
+    assert capsys.readouterr().out.split() == [str(file) for file in files]
+    with (runs[0] / "shares.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    layers = json.loads((runs[0] / "config.json").read_text())["num_hidden_layers"]
+    for student in range(1, layers + 1):
+        assert sum(float(row["share"]) for row in rows if row["student_layer"] == str(student)) == pytest.approx(1)
 
 
 def test_runs_in_one_table(data, run, runs, capsys):

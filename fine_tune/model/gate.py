@@ -122,7 +122,7 @@ class GateChain(nn.Module):
             mask: (B, S), 1 for real tokens; None if all are, or to let padding count.
 
         Returns:
-            Targets (B, S, D) by 0-based student layer, and the mean opening of every gate by 1-based teacher layer.
+            Targets (B, S, D) by 0-based student layer, and what is worth watching, see `seen`.
         """
         aggregate = states[self.order[0]].float()
         aggregates = {self.order[0]: aggregate}
@@ -130,7 +130,7 @@ class GateChain(nn.Module):
             aggregate = self.blocks[str(layer)](aggregate, states[layer].float(), mask)
             aggregates[layer] = aggregate
         targets = {student: aggregates[layer] for student, layer in self.layer_map.items()}
-        return targets, openings(self.blocks)
+        return targets, seen(self.blocks, targets, mask)
 
 
 class GatePairs(nn.Module):
@@ -158,15 +158,33 @@ class GatePairs(nn.Module):
             mask: (B, S), 1 for real tokens; None if all are, or to let padding count.
 
         Returns:
-            Targets (B, S, D) by student layer, and the mean opening of every gate by 1-based teacher layer.
+            Targets (B, S, D) by student layer, and what is worth watching, see `seen`.
         """
         targets = {
             student: self.blocks[str(layer)](below[student].float(), followed[student].float(), mask)
             for student, layer in self.layer_map.items()
         }
-        return targets, openings(self.blocks)
+        return targets, seen(self.blocks, targets, mask)
 
 
-def openings(blocks: nn.ModuleDict) -> dict[str, Tensor]:
-    """Collect the mean opening of every gate, by 1-based teacher layer."""
-    return {f"gate_{int(layer) + 1}": cast(Tensor, block.opening) for layer, block in blocks.items()}
+def seen(blocks: nn.ModuleDict, targets: Mapping[int, Tensor], mask: Tensor | None) -> dict[str, Tensor]:
+    """Collect what is worth watching.
+
+    Returns:
+        `gate_I`, the mean opening of the gate of 1-based teacher layer I; `target_spread`, see `spread`, of the student
+        layer where it is smallest.
+    """
+    openings = {f"gate_{int(layer) + 1}": cast(Tensor, block.opening) for layer, block in blocks.items()}
+    spreads = [spread(target.detach(), mask) for target in targets.values()]
+    return openings | {"target_spread": torch.stack(spreads).min()}
+
+
+def spread(vectors: Tensor, mask: Tensor | None) -> Tensor:
+    """Share of the vectors (B, S, D) that is not their common mean, in 0..1: 0 where all real tokens have the same.
+
+    Nothing but the distance to the student trains the gates, and targets that are all alike are the easiest to meet.
+    """
+    weight = torch.ones_like(vectors[..., :1]) if mask is None else mask.unsqueeze(-1).to(vectors.dtype)
+    count = weight.sum()
+    mean = (vectors * weight).sum((0, 1)) / count
+    return 1 - mean.square().sum() / ((vectors.square() * weight).sum() / count)

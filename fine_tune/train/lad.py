@@ -65,7 +65,7 @@ def train_lad(
 
             # 2. The gates fold teacher layers 1..i into one target for each student layer.
             states, gate_mask = to_device(t.states, devices.gate), to_device(batch.mask, devices.gate)
-            targets, openings = gates(states, gate_mask)  # by student layer, (B, S, D)
+            targets, watched = gates(states, gate_mask)  # by student layer, (B, S, D)
 
             # 3. Three unweighted losses; all weights stand on one line.
             soft = soft_target_loss(s.logits, to_device(t.logits, devices.student), distill.softmax_temp)
@@ -74,7 +74,7 @@ def train_lad(
             hidden = hidden_mse_loss(s.hidden_states, to_device(targets, devices.student), mask)
             loss = distill.soft_weight * soft + distill.hard_weight * hard + hidden_mse_weight * hidden
             updater.backward(loss * batch.weight)
-            log.add(batch.weight, loss=loss, soft_loss=soft, hard_loss=hard, hidden_loss=hidden, **openings)
+            log.add(batch.weight, loss=loss, soft_loss=soft, hard_loss=hard, hidden_loss=hidden, **watched)
 
         # 4. Student and gates each clip, step and decay on their own schedule.
         log.update(step, updater.step())

@@ -66,7 +66,7 @@ def train_lad_no(
             states, gate_mask = to_device(t.states, devices.gate), to_device(batch.mask, devices.gate)
             below = {student_layer: states[layer - 1] for student_layer, layer in layer_map.items()}
             followed = {student_layer: states[layer] for student_layer, layer in layer_map.items()}
-            targets, openings = gates(below, followed, gate_mask)  # by student layer, (B, S, D)
+            targets, watched = gates(below, followed, gate_mask)  # by student layer, (B, S, D)
 
             # 3. Three unweighted losses; all weights stand on one line.
             soft = soft_target_loss(s.logits, to_device(t.logits, devices.student), distill.softmax_temp)
@@ -75,7 +75,7 @@ def train_lad_no(
             hidden = hidden_mse_loss(s.hidden_states, to_device(targets, devices.student), mask)
             loss = distill.soft_weight * soft + distill.hard_weight * hard + hidden_mse_weight * hidden
             updater.backward(loss * batch.weight)
-            log.add(batch.weight, loss=loss, soft_loss=soft, hard_loss=hard, hidden_loss=hidden, **openings)
+            log.add(batch.weight, loss=loss, soft_loss=soft, hard_loss=hard, hidden_loss=hidden, **watched)
 
         # 4. Student and gates each clip, step and decay on their own schedule.
         log.update(step, updater.step())

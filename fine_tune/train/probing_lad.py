@@ -121,7 +121,7 @@ def train_partial_lad(
 
             # 2. Aggregates for the student layers that learn from gates, teacher layers for the others.
             states, gate_mask = to_device(t.states, devices.gate), to_device(batch.mask, devices.gate)
-            targets, openings = gates(states, gate_mask)  # by student layer, (B, S, D)
+            targets, watched = gates(states, gate_mask)  # by student layer, (B, S, D)
             targets |= {layer: states[followed].float() for layer, followed in plain.items()}
 
             # 3. Three unweighted losses; all weights stand on one line.
@@ -131,7 +131,7 @@ def train_partial_lad(
             hidden = hidden_mse_loss(s.hidden_states, to_device(targets, devices.student), mask)
             loss = distill.soft_weight * soft + distill.hard_weight * hard + hidden_mse_weight * hidden
             updater.backward(loss * batch.weight)
-            log.add(batch.weight, loss=loss, soft_loss=soft, hard_loss=hard, hidden_loss=hidden, **openings)
+            log.add(batch.weight, loss=loss, soft_loss=soft, hard_loss=hard, hidden_loss=hidden, **watched)
 
         # 4. Student and gates each clip, step and decay on their own schedule.
         log.update(step, updater.step())
@@ -159,7 +159,7 @@ def train_lad_cls(
 
             # 2. The gates fold the [CLS] vectors of teacher layers 1..i into one target for each student layer.
             states = {layer: state[:, :1] for layer, state in to_device(t.states, devices.gate).items()}
-            targets, openings = gates(states)  # by student layer, (B, 1, D)
+            targets, watched = gates(states)  # by student layer, (B, 1, D)
 
             # 3. Three unweighted losses; all weights stand on one line.
             soft = soft_target_loss(s.logits, to_device(t.logits, devices.student), distill.softmax_temp)
@@ -168,7 +168,7 @@ def train_lad_cls(
             hidden = hidden_mse_loss(first, to_device(targets, devices.student), None)
             loss = distill.soft_weight * soft + distill.hard_weight * hard + hidden_mse_weight * hidden
             updater.backward(loss * batch.weight)
-            log.add(batch.weight, loss=loss, soft_loss=soft, hard_loss=hard, hidden_loss=hidden, **openings)
+            log.add(batch.weight, loss=loss, soft_loss=soft, hard_loss=hard, hidden_loss=hidden, **watched)
 
         # 4. Student and gates each clip, step and decay on their own schedule.
         log.update(step, updater.step())
