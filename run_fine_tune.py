@@ -24,7 +24,7 @@ GROUPS = (RunConfig, TeacherConfig, StepConfig, EpochConfig, OptimConfig, Precis
 
 def build_parser() -> Parser:
     """Name the groups of flags that this script takes."""
-    parser = Parser(__doc__)
+    parser = Parser(__doc__, repeats=True)
     add_groups(parser, GROUPS)
     parser.add_argument("--num_gpu", type=int, choices=(0, 1), help="older spelling: 0 is --device_id -1, 1 is 0")
     return parser

@@ -25,7 +25,7 @@ GROUPS = (*STUDENT_GROUPS, LogitConfig, HiddenConfig, MapConfig, GateFlags, Chai
 
 def build_parser(description: str | None = __doc__) -> Parser:
     """Name the groups of flags that this script takes."""
-    parser = Parser(description)
+    parser = Parser(description, repeats=True)
     add_groups(parser, GROUPS)
     add_gate_flags(parser)
     parser.set_defaults(lr=1e-4)

@@ -16,7 +16,7 @@ GROUPS = STUDENT_GROUPS
 
 def build_parser() -> Parser:
     """Name the groups of flags that this script takes."""
-    parser = Parser(__doc__)
+    parser = Parser(__doc__, repeats=True)
     add_groups(parser, GROUPS)
     parser.set_defaults(lr=1e-4)
     return parser

@@ -82,7 +82,7 @@ def resolve_duration(steps: StepConfig, epochs: EpochConfig, rows: int, batch_si
     Raises:
         ValueError: Nothing would be trained.
     """
-    if steps.total_step and epochs.epoch:
+    if steps.total_step and epochs.epoch and steps.total_step != round(rows / batch_size * epochs.epoch):
         logger.info("--total_step %d takes the place of --epoch %g", steps.total_step, epochs.epoch)
         epochs.epoch = None
     epoch = epochs.epoch or 3

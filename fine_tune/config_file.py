@@ -17,7 +17,7 @@ from fine_tune.method_config import (
     PkdConfig,
     PkdProbeConfig,
 )
-from fine_tune.path import write_text
+from fine_tune.path import read_json, write_text
 
 GROUPS = (
     *(*STUDENT_GROUPS, TeacherConfig, CacheConfig, LogitConfig, HiddenConfig, MapConfig, GateFlags, ChainConfig),
@@ -46,12 +46,7 @@ def load_config(run_dir: Path, flag: str = "--experiment") -> dict[str, Any]:
     if not file.is_file():
         there = sorted(path.parent.name for path in run_dir.parent.glob("*/config.json"))
         raise FileNotFoundError(f"{flag}: no run at {run_dir}; runs there: {', '.join(there) or 'none'}")
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file}: not a JSON file: {error}") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{file}: expected one JSON object, got {type(values).__name__}")
+    values = read_json(file)
     known = {field.name for group in GROUPS for field in dataclasses.fields(group)}
     unknown = sorted(set(values) - known - LEGACY_KEYS - {"method"})
     if unknown:

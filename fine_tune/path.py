@@ -51,6 +51,12 @@ def log_dir(experiment: str, model: str, task: str) -> Path:
     return data_dir() / "fine_tune_experiment" / "log" / experiment_name(experiment, model, task)
 
 
+def suite_dir(name: str) -> Path:
+    """Folder of a comparison: its logs and its report."""
+    experiment_name(name, "", "", "--suite")
+    return data_dir() / "suites" / name
+
+
 def write_whole(file: Path, write: Callable[[Path], Any]) -> None:
     """Let `write` fill a temporary file beside `file`, then put it in place in one step; in the first process only."""
     if not is_main():
@@ -60,6 +66,22 @@ def write_whole(file: Path, write: Callable[[Path], Any]) -> None:
     with temporary.open("rb") as handle:
         os.fsync(handle.fileno())
     os.replace(temporary, file)
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        ValueError: The file holds none.
+        OSError: It cannot be read.
+    """
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file}: not a JSON file: {error}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{file}: expected one JSON object, got {type(values).__name__}")
+    return values
 
 
 def write_json(file: Path, value: Any) -> None:

@@ -25,7 +25,7 @@ from fine_tune.batches import Batch
 from fine_tune.build import Devices
 from fine_tune.device import to_device
 from fine_tune.distributed import micro_batches
-from fine_tune.layer_map import LayerMap, layer_map
+from fine_tune.layer_map import LayerMap, layer_map, written
 from fine_tune.log import TrainLog
 from fine_tune.losses import hard_target_loss, hidden_mse_loss, soft_target_loss
 from fine_tune.method_config import LogitConfig
@@ -40,14 +40,15 @@ def cls_map(pkd_exp: str, words: str | None, teacher_layers: int, student_layers
     2, 4, .., 10 and 7, .., 11.
 
     Raises:
-        ValueError: The student has one layer, or more than the teacher; or a `--layer_map` (`words`) is given.
+        ValueError: The student has one layer, or more than the teacher; or `--layer_map` (`words`) says otherwise.
     """
-    if words is not None:
-        raise ValueError(f"--layer_map {words}: {pkd_exp} is a map itself; run_probing.py takes one of yours")
     if student_layers < 2:
         raise ValueError(f"--pkd_exp {pkd_exp} leaves the last student layer to the logits: it needs 2 layers or more")
     whole = layer_map("even" if pkd_exp == "pkd-skip" else "last", teacher_layers, student_layers)
-    return {student: teacher for student, teacher in whole.items() if student < student_layers - 1}
+    whole.pop(student_layers - 1)
+    if words is not None and layer_map(words, teacher_layers, student_layers) != whole:
+        raise ValueError(f"--layer_map {words}: {pkd_exp} is {written(whole)}; run_probing.py takes a map of yours")
+    return whole
 
 
 def teacher_needs(level: str, layer_map: LayerMap) -> Needs:
