@@ -28,7 +28,7 @@ from fine_tune.device import device_number
 from fine_tune.flag import Flags
 from fine_tune.layer_map import LayerMap, written
 from fine_tune.method_config import GateFlags
-from fine_tune.model.gate import GateChain, GatePairs, GateShape
+from fine_tune.model.gate import GateChain, GatePairs, GateShape, calibrate
 from fine_tune.model.projection import ProjectedStudent
 from fine_tune.optim import Part, Updater
 from fine_tune.path import log_dir
@@ -120,10 +120,15 @@ class Job:
         return model
 
     def open_teacher(self, needs: Needs) -> Teacher:
-        """Put the teacher in its place, or read its outputs from a cache."""
+        """Put the teacher in its place, or read its outputs from a cache; give the gates' norms its scale, if asked."""
         cfg, cache, speed = self.flags[RunConfig], self.flags[CacheConfig], self.flags[SpeedConfig]
         self.place(self.teacher.model, self.devices.teacher)
-        return open_teacher(self.teacher, self.devices.teacher, self.rows, needs, cache, cfg, speed)
+        teacher = open_teacher(self.teacher, self.devices.teacher, self.rows, needs, cache, cfg, speed)
+        if self.gates is not None and self.flags[GateFlags].gate_norm_init == "teacher":
+            first = next(self.updates())[0]
+            states = {layer: state[:, : self.gates.shape.seq_length] for layer, state in teacher(first).states.items()}
+            calibrate(self.gates.blocks, states, first.mask if self.gates.shape.seq_length > 1 else None)
+        return teacher
 
     def updates(self, teacher: Teacher | None = None) -> Iterator[list[Batch]]:
         """Give the micro-batches of every update; a teacher hears of each one beforehand."""

@@ -24,7 +24,14 @@ class GateFlags(Checked):
     gate_init_bias: float | None = flag(
         "bias the gates start with: 3 lets 95 % of a teacher layer through (default: PyTorch's, about 50 %)", None
     )
-    gate_norm: str = flag("statistics of the gates' layer norm", "seq", choices=("seq", "token"))
+    gate_norm: str = flag(
+        "the gates' layer norm is over tokens and width, or over the width", "seq", choices=("seq", "token")
+    )
+    gate_norm_init: str = flag(
+        "scale the gates' layer norm starts with: one, or that of the teacher's layer",
+        "one",
+        choices=("one", "teacher"),
+    )
 
 
 @dataclass

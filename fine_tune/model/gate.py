@@ -11,7 +11,7 @@ Departures:
 2. With a mask the layer norm's statistics are taken over real tokens only. Without one, padding counts (released).
 3. Blocks beyond the highest layer that a student layer follows are not built: nothing would ever train them.
 4. Additions: `norm="token"` takes the statistics of every token by itself; `init_bias` opens or closes the gates at the
-   start (released: PyTorch's bias, which leaves them half open).
+   start (released: PyTorch's bias, which leaves them half open); `calibrate` gives the norms the teacher's scale.
 """
 
 from collections.abc import Mapping, Sequence
@@ -165,6 +165,25 @@ class GatePairs(nn.Module):
             for student, layer in self.layer_map.items()
         }
         return targets, seen(self.blocks, targets, mask)
+
+
+@torch.no_grad()
+def calibrate(blocks: nn.ModuleDict, states: Mapping[int, Tensor], mask: Tensor | None) -> None:
+    """Let the norm of every block start with mean and deviation of the teacher layer that it lets through.
+
+    With an open gate the aggregate is then the teacher's layer; at a scale of one the student has to learn another.
+
+    Args:
+        blocks: By 0-based teacher layer.
+        states: Teacher layers (B, S, D) of some sentences.
+        mask: (B, S), 1 for real tokens; None if all are.
+    """
+    for layer, block in blocks.items():
+        real = states[int(layer)].float()
+        values = real.flatten(0, 1) if mask is None else real[mask.bool()]
+        norm = cast(HighwayGate, block).layernorm
+        norm.weight.fill_(values.std())
+        norm.bias.fill_(values.mean())
 
 
 def seen(blocks: nn.ModuleDict, targets: Mapping[int, Tensor], mask: Tensor | None) -> dict[str, Tensor]:
