@@ -63,13 +63,16 @@ def main(argv: Sequence[str] | None = None) -> None:
             split = args.dataset or task.dev[0]
             if split not in task.dev:
                 raise ValueError(f"--dataset {split}: must be a dev split of {task.name}, {' or '.join(task.dev)}")
+            if not args.report_only:
+                task.file(split)  # better missed now than at the end
 
             # Heavy imports come after the flags are read: `--help` answers at once.
-            from fine_tune import results, suite_run
+            from fine_tune import results, run, suite_run, suite_score
             from fine_tune.report import write_report
             from fine_tune.sweep import sweep
 
-            teacher = suite_run.teacher_flags(args.teacher_exp, args.tmodel, args.tckpt, task)
+            run.set_up_process()
+            teacher = suite_score.teacher_flags(args.teacher_exp, args.tmodel, args.tckpt, task)
             duration = {key: getattr(args, key) for key in ("epoch", "total_step") if getattr(args, key) is not None}
             suite = Suite(
                 name=args.suite, task=task, teacher=teacher, rows=rows, seeds=parse_seeds(args.seeds),
@@ -81,11 +84,12 @@ def main(argv: Sequence[str] | None = None) -> None:
                 runs = plan_all(suite, sweep(suite, args.sweep, lock) if args.sweep else rows, suite.ckpt_step)
                 suite_run.make(suite, runs, lock)
                 if select:
-                    suite_run.score_slice(suite, runs, lock)
-                chosen = suite_run.choose(suite, runs)
-                files, speed = suite_run.predict(suite, chosen), suite_run.measure(suite, chosen)
+                    suite_score.score_slice(suite, runs, lock)
+                chosen = suite_score.choose(suite, runs)
+                files, speed = suite_score.predict(suite, chosen), suite_score.measure(suite, chosen)
                 found = results.compare(files, suite.seeds, task, split)
-                write_report(suite.folder, suite.name, found, speed, suite_run.facts(suite, runs, chosen, parser.argv))
+                facts = suite_score.facts(suite, runs, chosen, parser.argv)
+                write_report(suite.folder, suite.name, found, speed, facts)
         print(f"\n{suite.folder / 'report.md'}")
     except KeyboardInterrupt:
         parser.exit(130, "\ninterrupted; the same command goes on from here\n")

@@ -18,6 +18,8 @@ NLI = ("entailment", "neutral", "contradiction")
 PAIR_NLI = ("entailment", "not_entailment")
 BINARY = ("0", "1")
 MNLI_SPLITS = ("train", "dev_matched", "dev_mismatched", "test_matched", "test_mismatched")
+SLICES = ("train_fit", "train_select")
+"""Slices of the training rows: 95 % to train on, and 5 %, always the same, held out to choose by."""
 
 
 @dataclass(frozen=True)
@@ -71,19 +73,19 @@ class Task:
         return not split.startswith("test")
 
     def file(self, split: str) -> Path:
-        """Path of a split; of the places a task is distributed in, the one that exists.
+        """Path of a split, that of `train` for its slices; of the places a task is distributed in, the one that exists.
 
         Raises:
             ValueError: The task has no such split.
             FileNotFoundError: The data is not there.
         """
-        if split not in self.splits:
-            raise ValueError(f"--dataset {split!r}: {self.name} has the splits {', '.join(self.splits)}")
+        if split not in self.splits + SLICES:
+            raise ValueError(f"--dataset {split!r}: {self.name} has the splits {', '.join(self.splits + SLICES)}")
+        stem = self.splits[0] if split in SLICES else split
         places = [(self.folder, self.suffix)] + ([self.also] if self.also else [])
-        files = [task_dir(folder) / f"{split}.{suffix}" for folder, suffix in places]
-        for file in files:
-            if file.is_file():
-                return file
+        files = [task_dir(folder) / f"{stem}.{suffix}" for folder, suffix in places]
+        if there := next(filter(Path.is_file, files), None):
+            return there
         get = "python generate_sample_corpus.py" if self.name == "sample" else f"bash scripts/prepare_{self.name}.sh"
         raise FileNotFoundError(f"{files[0]} is not there; get it with: {get}")
 
@@ -141,11 +143,7 @@ class RowError(ValueError):
 
 
 def task_named(name: str) -> Task:
-    """Find a task by its name, `sst2` or GLUE's own `SST-2`.
-
-    Raises:
-        ValueError: There is no such task.
-    """
+    """Find a task by its name, `sst2` or GLUE's own `SST-2`."""
     task = TASKS.get(name.lower().replace("-", ""))
     if task is None:
         raise ValueError(f"--task must be one of {', '.join(TASKS)}, got {name!r}")
@@ -175,19 +173,24 @@ def read_split(task: Task, split: str) -> list[Row]:
     first_row = 1 if header and not (task.headless and labelled) else 0
     for number, line in enumerate(lines[first_row:], start=first_row + 1):
         try:
-            row = _row(task, _fields(line, header), labelled, number - first_row - 1)
+            if row := _row(task, _fields(line, header), labelled, number - first_row - 1):
+                rows.append(row)
         except RowError as error:
             if not (error.broken and task.skip_broken and labelled):
                 raise ValueError(f"{file}:{number}: {error}") from None
             skipped += 1
-            continue
-        if row is not None:
-            rows.append(row)
     if not rows:
         raise ValueError(f"{file}: no rows" + (f" left: all {skipped} lack fields" if skipped else ""))
     if skipped:
         logger.warning("%s: skipped %d rows with missing fields", file, skipped)
-    return rows
+    return _slice(rows, split) if split in SLICES else rows
+
+
+def _slice(rows: list[Row], name: str) -> list[Row]:
+    import numpy as np  # imported here: no `--help` needs it
+
+    held_out = set(np.random.default_rng(0).permutation(len(rows))[: max(1, round(0.05 * len(rows)))].tolist())
+    return [row for number, row in enumerate(rows) if (number in held_out) == (name == "train_select")]
 
 
 def _fields(line: bytes, header: list[str] | None) -> dict[str, object]:
@@ -222,13 +225,10 @@ def _row(task: Task, fields: dict[str, object], labelled: bool, number: int) -> 
         if any("\ud800" <= character <= "\udfff" for character in text):
             raise RowError(f"text {name!r} holds half of a surrogate pair, which is no character")
         texts.append(text)
-    row_id = str(fields.get(task.index or "", number))
-    if not labelled:
-        return Row(row_id, tuple(texts), None)
     label = fields.get(task.label)
-    if task.labels == NLI and label == "-":
+    if labelled and task.labels == NLI and label == "-":
         return None
-    return Row(row_id, tuple(texts), _label(task, label))
+    return Row(str(fields.get(task.index or "", number)), tuple(texts), _label(task, label) if labelled else None)
 
 
 def _label(task: Task, label: object) -> float:

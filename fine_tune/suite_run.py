@@ -1,0 +1,108 @@
+"""Make the runs that a suite lacks, one after the other, each in a process of its own.
+
+What a run was made with is in its folder, so a suite keeps no state of its own: started again, it looks and goes on.
+"""
+
+import contextlib
+import fcntl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from fine_tune.path import PROJECT, write_json
+from fine_tune.suite import METHODS, Run, Suite, read_json, script_parser
+
+PLACES = {"experiment", "overwrite", "device_id", "tdevice_id", "gate_device_id"}
+"""Flags that may differ between what a run was made with and what is asked."""
+
+
+@contextlib.contextmanager
+def locked(suite: Suite, argv: Sequence[str]) -> Iterator[int]:
+    """Keep a suite for this process and the runs that it starts, which hold the lock as long as they live.
+
+    Raises:
+        BlockingIOError: Another process has it.
+        ValueError: It is of another task.
+    """
+    suite.folder.mkdir(parents=True, exist_ok=True)
+    with (suite.folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            what = "is in use, by another run_suite.py or by a run that one left behind; wait for it, or end it"
+            raise BlockingIOError(f"{suite.folder} {what}") from None
+        about = suite.folder / "suite.json"
+        task = read_json(about).get("task", suite.task.name)
+        if task != suite.task.name:
+            raise ValueError(f"--suite {suite.name} is a comparison on {task}; choose another name")
+        write_json(about, {"task": task, "argv": list(argv)})
+        yield file.fileno()
+
+
+def is_finished(run: Run, overwrite: bool) -> bool:
+    """Whether a run is there, complete, and made with what is asked.
+
+    Raises:
+        ValueError: It was made with something else, and may not be replaced.
+    """
+    config, about = read_json(run.folder / "config.json"), read_json(run.folder / "run.json")
+    if not config:
+        return False
+    made = read_command(run.row.method, about["argv"]) if about else {}
+    gate = {f"gate_{key}": value for key, value in read_json(run.folder / "gate_config.json").items()}
+    for key in sorted(run.asked.keys() - PLACES, key=lambda key: (key != "script", key)):
+        asked, was = run.asked[key], made.get(key, run.asked[key])
+        if asked is not None and key != "layer_map":  # which config.json holds in numbers
+            was = (gate | config).get(key, was)
+        if was != asked:
+            if overwrite:
+                return False
+            raise ValueError(
+                f"row {run.row.name}, seed {run.seed}: {run.folder} was made with {key} {was}, now it is {asked}; "
+                "choose another --suite, or pass --overwrite to replace such runs"
+            )
+    return bool(about.get("end"))
+
+
+def read_command(method: str, argv: Sequence[str]) -> dict[str, Any]:
+    """Read what a run was asked for."""
+    script = Path(argv[0]).stem
+    if script != METHODS[method][0]:
+        return {"script": script}
+    return {**vars(script_parser(method).parse_args(argv[1:])), "script": script}
+
+
+def make(suite: Suite, runs: Sequence[Run], lock: int) -> None:
+    """Train what is missing.
+
+    Raises:
+        ValueError: A run was made with something else.
+        ChildProcessError: A run failed.
+    """
+    missing = [run for run in runs if not is_finished(run, suite.overwrite)]
+    if missing and suite.report_only:
+        raise ValueError(f"{missing[0].experiment} is not finished; leave out --report_only to make what is missing")
+    for number, run in enumerate(missing, start=len(runs) - len(missing) + 1):
+        script = METHODS[run.row.method][0]
+        call(suite, script, [*run.words, "--overwrite"], run.experiment, f"run {number} of {len(runs)}", lock)
+
+
+def call(suite: Suite, script: str, words: Sequence[str], name: str, what: str, lock: int) -> None:
+    """Run a script in a process of its own, its output in `NAME.log`, one line about it here.
+
+    Raises:
+        ChildProcessError: It failed; with its last line.
+    """
+    log, start = suite.folder / f"{name.removeprefix(suite.name + '-')}.log", time.monotonic()
+    print(f"{what}: {name} ..", end=" ", flush=True)
+    with log.open("wb") as out:
+        command = [sys.executable, str(PROJECT / f"{script}.py"), *words]
+        end = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, pass_fds=[lock])
+    if end.returncode:
+        print("failed", flush=True)
+        last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+        raise ChildProcessError(f"{name} failed: {' '.join(last) or f'exit code {end.returncode}'} (log: {log})")
+    print(f"{time.monotonic() - start:.0f} s", flush=True)
