@@ -9,7 +9,7 @@ Written into the folder of the first run, those that the runs have data for:
     shares      share of every teacher layer in every student layer's target (LAD and its siblings)
     attention   the same for the attention of ALP-KD
     scores      metrics of every checkpoint that run_fine_tune_eval.py has scored
-    spread      how much the targets of different sentences differ
+    spread      how much the targets of different tokens differ
 """
 
 from collections.abc import Sequence

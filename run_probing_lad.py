@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         job = Job(flags, parser.argv)
         probe = flags[LadProbeConfig]
-        learned, plain = probe_maps(probe, *job.layers)
+        learned, plain = probe_maps(probe, flags[GateFlags].gate_norm, *job.layers)
         loops = {
             "lad_user_defined": train_lad,
             "partial_lad": partial(train_partial_lad, plain=plain),

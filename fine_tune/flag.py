@@ -16,13 +16,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from fine_tune.path import read_json
 from fine_tune.process import is_main
+from fine_tune.repeat import saved_flags
 
 REQUIRED = dataclasses.MISSING
 Group = TypeVar("Group")
-NO_FLAGS = {"method", "layer_map", "gate_dimension", "gate_max_seq_length"}
-"""What the configuration of a run holds beside flags; `layer_map` is one in some scripts."""
 WAIT_FOR_THE_FIRST = 5.0
 """Seconds."""
 
@@ -107,37 +105,17 @@ class Parser(argparse.ArgumentParser):
         words = list(sys.argv[1:] if args is None else args)
         self.argv = [self.prog, *words]
         if self.repeats:
-            first = Parser(None)
-            first.prog = self.prog
+            first = argparse.ArgumentParser(prog=self.prog, add_help=False, allow_abbrev=False)
             first.add_argument("--from_config", type=Path)
-            with usage_errors(self):
-                self.take(first.parse_known_args(words)[0].from_config)
+            file = first.parse_known_args(words)[0].from_config
+            if file is not None:
+                actions = {action.dest: action for action in self._actions}
+                with usage_errors(self):
+                    saved = saved_flags(file, self.prog, set(actions), {word.partition("=")[0] for word in words})
+                for name in saved:
+                    actions[name].required = False
+                self.set_defaults(**saved)
         return super().parse_args(words, namespace)
-
-    def take(self, file: Path | None) -> None:
-        """Make the values of a run's `config.json`, and of the `gate_config.json` beside it, the defaults.
-
-        Raises:
-            ValueError: The file is no configuration of this script's.
-            OSError: It cannot be read.
-        """
-        if file is None:
-            return
-        actions = {action.dest: action for action in self._actions}
-        values = read_json(file)
-        beside = file.with_name("gate_config.json")
-        gates = read_json(beside) if beside.is_file() else {}
-        values |= {f"gate_{name}": value for name, value in gates.items() if name != "device_id"}
-        made = file.with_name("run.json")
-        script = Path((read_json(made).get("argv") or [self.prog])[0]).name if made.is_file() else self.prog
-        if script != self.prog:
-            raise ValueError(f"--from_config {file}: a run of {script}; repeat it with that script")
-        taken = {name: value for name, value in values.items() if name in actions and name != "experiment"}
-        if foreign := sorted(set(values) - set(actions) - NO_FLAGS):
-            raise ValueError(f"--from_config {file}: {', '.join(foreign)}: no flags of this script; is it of another?")
-        for name in taken:
-            actions[name].required = False
-        self.set_defaults(**taken)
 
     def error(self, message: str) -> typing.NoReturn:
         """Say what is wrong and exit with code 2.

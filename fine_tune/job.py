@@ -107,12 +107,11 @@ class Job:
         gate, length = self.flags[GateFlags], seq_length or self.rows.max_seq_len
         return GateShape(self.teacher.model.width, length, gate.gate_norm, gate.gate_init_bias)
 
-    def place_gates(self, gates: Gates, flags: Flags) -> Gates:
+    def place_gates(self, gates: Gates, flags: Flags) -> None:
         """Put gates in their place; `flags` are their optimiser and duration, the student's where left open."""
         build.resolve_gate_duration(flags[StepConfig], self.flags[StepConfig], self.flags[EpochConfig])
         self.gates, self.gate_flags = gates, flags
         self.place(gates, self.devices.gate)
-        return gates
 
     def place(self, model: nn.Module, device: torch.device) -> nn.Module:
         """Put a model on a device, in the run's precision."""
@@ -123,6 +122,12 @@ class Job:
         """Put the teacher in its place, or read its outputs from a cache; give the gates' norms its scale, if asked."""
         cfg, cache, speed = self.flags[RunConfig], self.flags[CacheConfig], self.flags[SpeedConfig]
         self.place(self.teacher.model, self.devices.teacher)
+        above = range(max(needs.layers) + 1, self.layers[0]) if needs.level == "states" else ()
+        unread = above if self.gates is None else set(range(self.layers[0])) - set(needs.layers)
+        if unread:
+            logger.warning(
+                "teacher layers that teach nobody: %s", ", ".join(str(layer + 1) for layer in sorted(unread))
+            )
         teacher = open_teacher(self.teacher, self.devices.teacher, self.rows, needs, cache, cfg, speed)
         if self.gates is not None and self.flags[GateFlags].gate_norm_init == "teacher":
             first = next(self.updates())[0]
@@ -175,9 +180,6 @@ class Job:
         learns = {f"layer {student + 1}": f"learns teacher layer {layer + 1}" for student, layer in layer_map.items()}
         parts = {name: f"{origin:<22} {learns.get(name, '')}" for name, origin in self.origin.items()}
         run.print_table("Student", parts | {name: text for name, text in learns.items() if name not in parts})
-        teacher_layers, student_layers = self.layers
-        if len(layer_map) == student_layers and max(layer_map.values()) < teacher_layers - 1:
-            logger.warning("teacher layers above %d teach nobody", max(layer_map.values()) + 1)
 
     def finish(self) -> None:
         """Note the end of the run."""

@@ -29,7 +29,6 @@ def layer_map(text: str | None, teacher_layers: int, student_layers: int, flag: 
         ValueError: It is neither, or a layer does not exist or is named twice; the message gives the valid range.
     """
     text = "even" if text is None else text
-    text = "even" if text is None else text
     if text in STRATEGIES:
         if not 1 <= student_layers <= teacher_layers:
             raise ValueError(

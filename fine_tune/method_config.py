@@ -62,7 +62,7 @@ class MapConfig(Checked):
     """Which teacher layer each student layer follows."""
 
     layer_map: str | None = flag(
-        "even, first, last, or 1-based pairs teacher:student such as 2:1,4:2 (default: even)", None
+        "even, first, last, or 1-based pairs teacher:student such as 2:1,4:2; even where left open", None
     )
 
 

@@ -117,10 +117,10 @@ def scores(runs: Runs) -> Picture | None:
 
 
 def spread(runs: Runs) -> Picture | None:
-    """Draw how much the targets of different sentences differ, relative to their size; 0 if they have collapsed."""
+    """Draw how much the targets of different tokens differ, relative to their size; 0 if they have collapsed."""
     if not any("target_spread" in run.log for run in runs.values()):
         return None
-    title = {"target_spread": "spread of the [CLS] targets, relative to their size; 0: all sentences alike"}
+    title = {"target_spread": "spread of the targets, relative to their size; 0: all tokens alike"}
     figure, (axis,), rows = _by_run({name: run.log for name, run in runs.items()}, title, "update")
     axis.set_ylim(bottom=0)
     return figure, rows

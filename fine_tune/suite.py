@@ -59,10 +59,10 @@ class Suite:
         teacher: `teacher_exp`, `tmodel`, `tckpt`.
         rows: The rows.
         seeds: Seeds of every row.
-        duration: `epoch` or `total_step` of every run; empty for the scripts' default.
+        duration: `epoch` and `total_step` of every run, one of them or both None.
         split: Split to score at the end, once.
         select: Whether checkpoints are chosen on `train_select`, and students trained on the rest, `train_fit`.
-        ckpt_step: Updates between two checkpoints to choose from.
+        ckpt_step: Updates between two checkpoints; None for the scripts' default.
         device_id: Device of every run.
         overwrite: Replace runs that were made otherwise.
         report_only: Nothing is trained, scored or timed.
@@ -82,13 +82,13 @@ class Suite:
     report_only: bool
 
     def __post_init__(self) -> None:
-        """Name the folder of logs and report."""
+        """Name the folder of logs and report; make sure of the split, which is read at the end only."""
         self.folder = suite_dir(self.name)
-
-    @property
-    def place(self) -> list[str]:
-        """The flag of the device."""
-        return [] if self.device_id is None else ["--device_id", str(self.device_id)]
+        if self.split not in self.task.dev:
+            splits = " or ".join(self.task.dev)
+            raise ValueError(f"--dataset {self.split}: must be a dev split of {self.task.name}, {splits}")
+        if not self.report_only:
+            self.task.file(self.split)
 
 
 class Run(NamedTuple):
@@ -108,8 +108,15 @@ class Run(NamedTuple):
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """Read an object; {} where there is no file."""
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    """Read an object; {} where there is no file.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+    except ValueError as error:
+        raise ValueError(f"{file}: not a JSON object: {error}") from None
 
 
 def script_parser(method: str) -> Parser:
@@ -192,8 +199,8 @@ def plan(suite: Suite, row: Row, seed: int, ckpt_step: int | None) -> Run:
     experiment = f"{suite.name}-{row.name}-{seed}"
     split = "train_fit" if suite.select else "train"
     values = {"experiment": experiment, "task": suite.task.name, **suite.teacher, "seed": seed, "dataset": split}
-    values |= suite.duration | ({"ckpt_step": ckpt_step} if ckpt_step else {})
-    words = [word for key, value in values.items() for word in (f"--{key}", str(value))] + suite.place
+    values |= suite.duration | {"ckpt_step": ckpt_step, "device_id": suite.device_id}
+    words = [word for key, value in values.items() if value is not None for word in (f"--{key}", str(value))]
     for key, value in (flags | row.settings).items():
         words += [f"--{key}"] if value == "true" else [f"--{key}", value]
     parser = script_parser(row.method)
@@ -212,6 +219,6 @@ def plan_all(suite: Suite, rows: Sequence[Row], ckpt_step: int | None) -> list[R
     """
     runs = [plan(suite, row, seed, ckpt_step) for seed in suite.seeds for row in rows]
     sizes = sorted({run.asked["batch_size"] for run in runs})
-    if len(sizes) > 1 and "total_step" not in suite.duration:
+    if len(sizes) > 1 and suite.duration["total_step"] is None:
         raise ValueError(f"batch_size {' and '.join(map(str, sizes))} make epochs of unlike updates; give --total_step")
     return runs

@@ -48,10 +48,14 @@ def is_finished(run: Run, overwrite: bool) -> bool:
     Raises:
         ValueError: It was made with something else, and may not be replaced.
     """
+    if not (run.folder / "config.json").is_file():
+        return False  # if there is a folder all the same, the script does not touch it
     config, about = read_json(run.folder / "config.json"), read_json(run.folder / "run.json")
-    if not config:
-        return False
-    made = read_command(run.row.method, about["argv"]) if about else {}
+    if not about:
+        if overwrite:
+            return False
+        raise ValueError(f"{run.folder} has no run.json, so it may be another's; move it, or pass --overwrite")
+    made = read_command(run.row.method, about["argv"])
     gate = {f"gate_{key}": value for key, value in read_json(run.folder / "gate_config.json").items()}
     for key in sorted(run.asked.keys() - PLACES, key=lambda key: (key != "script", key)):
         asked, was = run.asked[key], made.get(key, run.asked[key])
@@ -60,8 +64,9 @@ def is_finished(run: Run, overwrite: bool) -> bool:
         if was != asked:
             if overwrite:
                 return False
+            now = "left open" if asked is None else asked
             raise ValueError(
-                f"row {run.row.name}, seed {run.seed}: {run.folder} was made with {key} {was}, now it is {asked}; "
+                f"row {run.row.name}, seed {run.seed}: {run.folder} was made with {key} {was}, now it is {now}; "
                 "choose another --suite, or pass --overwrite to replace such runs"
             )
     return bool(about.get("end"))

@@ -44,8 +44,8 @@ def score_slice(suite: Suite, runs: Sequence[Run], lock: int) -> None:
         files = [prediction_file(run.folder, "train_select", step) for step in list_checkpoints(run.folder)]
         if not all(file.is_file() for file in files) and not suite.report_only:
             words = ["--experiment", run.experiment, "--task", suite.task.name, "--dataset", "train_select"]
-            name = f"{run.experiment}-train_select"
-            call(suite, "run_fine_tune_eval", [*words, *suite.place], name, "scores", lock)
+            words += [] if suite.device_id is None else ["--device_id", str(suite.device_id)]
+            call(suite, "run_fine_tune_eval", words, f"{run.experiment}-train_select", "scores", lock)
 
 
 def slice_scores(suite: Suite, run: Run) -> dict[int, dict[str, float]]:
@@ -142,6 +142,7 @@ def facts(suite: Suite, runs: Sequence[Run], chosen: Mapping[str, list[Choice]],
 
     ref, rows = suite.teacher, {run.row.name: run.row for run in runs}
     seen = read_json(chosen[TEACHER][0].folder / "config.json").get("dataset", "train")
+    known = " (which the teacher was trained on)" if seen == "train" else ""
     steps = "; ".join(f"{row} {', '.join(str(c.step) for c in own)}" for row, own in chosen.items() if row != TEACHER)
     return {
         "command": f"`{shlex.join(['python', *argv])}`",
@@ -151,5 +152,5 @@ def facts(suite: Suite, runs: Sequence[Run], chosen: Mapping[str, list[Choice]],
         "updates of every student": ", ".join(sorted({str(run.last_step) for run in runs})),
         "teacher": f"{ref['teacher_exp']}, checkpoint {ref['tckpt']}, trained on {seen}",
         "rows": "; ".join(map(method, rows.values())),
-        "checkpoints": f"the best on train_select: {steps}" if suite.select else "the last",
+        "checkpoints": f"the best on train_select{known}: {steps}" if suite.select else "the last",
     }

@@ -42,8 +42,8 @@ def read_grid(file: Path, rows: Sequence[Row]) -> Grid:
             raise ValueError(f"--sweep {file}: {row} must map flags to lists of values, got {flags!r}")
         for key, values in flags.items():
             plain = isinstance(values, list) and all(isinstance(value, str | int | float) for value in values)
-            if not plain or not values:
-                raise ValueError(f"--sweep {file}: {row}, {key}: must be a list of values, got {values!r}")
+            if not plain or not values or len(set(map(str, values))) < len(values):
+                raise ValueError(f"--sweep {file}: {row}, {key}: must be a list of different values, got {values!r}")
     return dict(grid)
 
 

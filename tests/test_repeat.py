@@ -1,5 +1,6 @@
 """Tests of `--from_config`: a run repeated from its config.json is the same, to the last bit."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -89,3 +90,17 @@ def test_a_damaged_config_is_refused(content, words, tmp_path, refused):
 
 def test_a_missing_config_is_refused(tmp_path, refused):
     assert "absent.json" in refused("run_kd_distil", "--experiment", "b", "--from_config", tmp_path / "absent.json")
+
+
+def test_what_follows_from_a_flag_given_anew_follows_anew(data, run, teacher):
+    base = ("--teacher_exp", "teacher", *CPU, "--task", "sst2", "--batch_size", 8, "--epoch", 1)
+    run("run_lad_distil", "--experiment", "a", *base)
+    repeat("run_lad_distil", data, run, "--epoch", 2, "--num_hidden_layers", 1)
+    saved, gates = data.config("b"), data.config("b", name="gate_config.json")
+    assert (saved["total_step"], gates["total_step"], saved["layer_map"]) == (6, 6, "4:1")
+
+
+def test_help_lists_the_flags_of_a_script_that_repeats(capsys):
+    with pytest.raises(SystemExit):
+        importlib.import_module("run_lad_distil").build_parser().parse_args(["--help"])
+    assert "--gate_init_bias" in capsys.readouterr().out

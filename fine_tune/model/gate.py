@@ -182,8 +182,8 @@ def calibrate(blocks: nn.ModuleDict, states: Mapping[int, Tensor], mask: Tensor 
         real = states[int(layer)].float()
         values = real.flatten(0, 1) if mask is None else real[mask.bool()]
         norm = cast(HighwayGate, block).layernorm
-        norm.weight.fill_(values.std())
-        norm.bias.fill_(values.mean())
+        norm.weight.fill_(float(values.std()))
+        norm.bias.fill_(float(values.mean()))
 
 
 def seen(blocks: nn.ModuleDict, targets: Mapping[int, Tensor], mask: Tensor | None) -> dict[str, Tensor]:

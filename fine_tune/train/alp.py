@@ -12,7 +12,7 @@ Source: Passban, Wu, Rezagholizadeh, Liu: ALP-KD: Attention-Based Layer Projecti
 4. Clip, step, decay the learning rate.
 
 Departures:
-1. The weights keep the student's gradient, as in the released code; `--detach_target` cuts it off.
+1. An addition: `--detach_target` keeps the student's gradient out of the weights; as released, they have it.
 2. The released code saves the last batch's scores as `attn-LAYER-STEP.pt`; here the mean weights over the updates since
    the last entry stand in the log, `attn_L_I` for student layer L and teacher layer I.
 3. From the code released with LAD: padding is masked, one backward pass, see `train.lad`.

@@ -29,12 +29,16 @@ from fine_tune.optim import Updater
 from fine_tune.teacher import Needs, Teacher
 
 
-def probe_maps(probe: LadProbeConfig, teacher_layers: int, student_layers: int) -> tuple[LayerMap, LayerMap]:
+def probe_maps(
+    probe: LadProbeConfig, gate_norm: str, teacher_layers: int, student_layers: int
+) -> tuple[LayerMap, LayerMap]:
     """Find which student layers learn which gates' aggregates, and which of them learn plain teacher layers.
 
     Raises:
-        ValueError: `--gate_indices` is missing, or the indices do not fit the models.
+        ValueError: `--gate_indices` is missing, the indices do not fit the models, or a flag would have no effect.
     """
+    if probe.probing_exp == "lad_cls" and gate_norm != "seq":
+        raise ValueError(f"--gate_norm {gate_norm}: lad_cls has one vector per sentence, whose norm is over the width")
     if probe.probing_exp == "lad_cls" and probe.gate_indices is None and probe.student_indices is None:
         return uniform_layer_map(teacher_layers, student_layers), {}
     if probe.gate_indices is None:
