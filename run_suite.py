@@ -60,11 +60,6 @@ def main(argv: Sequence[str] | None = None) -> None:
                 raise ValueError("--sweep and --ckpt_step need --select_on train_select: nothing is chosen on dev")
             task, rows = task_named(args.task), parse_rows(args.methods)
             apply_settings(rows, args.set)
-            split = args.dataset or task.dev[0]
-            if split not in task.dev:
-                raise ValueError(f"--dataset {split}: must be a dev split of {task.name}, {' or '.join(task.dev)}")
-            if not args.report_only:
-                task.file(split)  # better missed now than at the end
 
             # Heavy imports come after the flags are read: `--help` answers at once.
             from fine_tune import results, run, suite_run, suite_score
@@ -73,11 +68,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
             run.set_up_process()
             teacher = suite_score.teacher_flags(args.teacher_exp, args.tmodel, args.tckpt, task)
-            duration = {key: getattr(args, key) for key in ("epoch", "total_step") if getattr(args, key) is not None}
             suite = Suite(
                 name=args.suite, task=task, teacher=teacher, rows=rows, seeds=parse_seeds(args.seeds),
-                duration=duration, split=split, select=select, ckpt_step=args.ckpt_step if select else LAST_ONLY,
-                device_id=args.device_id, overwrite=args.overwrite, report_only=args.report_only,
+                duration={"epoch": args.epoch, "total_step": args.total_step}, split=args.dataset or task.dev[0],
+                select=select, ckpt_step=args.ckpt_step if select else LAST_ONLY, device_id=args.device_id,
+                overwrite=args.overwrite, report_only=args.report_only,
             )  # fmt: skip
             plan_all(suite, rows, suite.ckpt_step)  # bad values end it here
             with suite_run.locked(suite, parser.argv) as lock:
@@ -87,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                     suite_score.score_slice(suite, runs, lock)
                 chosen = suite_score.choose(suite, runs)
                 files, speed = suite_score.predict(suite, chosen), suite_score.measure(suite, chosen)
-                found = results.compare(files, suite.seeds, task, split)
+                found = results.compare(files, suite.seeds, task, suite.split)
                 facts = suite_score.facts(suite, runs, chosen, parser.argv)
                 write_report(suite.folder, suite.name, found, speed, facts)
         print(f"\n{suite.folder / 'report.md'}")

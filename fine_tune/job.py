@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from fine_tune import build, load, log, run, student
-from fine_tune.batches import Batch
+from fine_tune.batches import Batch, updates
 from fine_tune.config import (
     CacheConfig,
     EpochConfig,
@@ -130,15 +130,16 @@ class Job:
             )
         teacher = open_teacher(self.teacher, self.devices.teacher, self.rows, needs, cache, cfg, speed)
         if self.gates is not None and self.flags[GateFlags].gate_norm_init == "teacher":
-            first = next(self.updates())[0]
+            padded = self.rows.max_seq_len if cfg.pad_to_max else None
+            (first,) = next(updates(self.rows, batch_size=cfg.batch_size, seed=cfg.seed, pad_to=padded))
             states = {layer: state[:, : self.gates.shape.seq_length] for layer, state in teacher(first).states.items()}
             calibrate(self.gates.blocks, states, first.mask if self.gates.shape.seq_length > 1 else None)
         return teacher
 
     def updates(self, teacher: Teacher | None = None) -> Iterator[list[Batch]]:
         """Give the micro-batches of every update; a teacher hears of each one beforehand."""
-        updates = build.updates_of(self.flags[RunConfig], self.rows)
-        return announced(updates, teacher) if teacher else updates
+        mine = build.updates_of(self.flags[RunConfig], self.rows)
+        return announced(mine, teacher) if teacher else mine
 
     def updater(self) -> Updater:
         """Give the student, and the gates if there are any, their optimisers."""

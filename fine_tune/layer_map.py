@@ -41,7 +41,10 @@ def layer_map(text: str | None, teacher_layers: int, student_layers: int, flag: 
         return {layer: first + step * layer for layer in range(student_layers)}
     pairs = [pair.split(":") for pair in text.split(",")]
     if any(len(pair) != 2 or not all(number.strip().isdecimal() for number in pair) for pair in pairs):
-        raise ValueError(f"{flag} {text!r}: neither {', '.join(STRATEGIES)} nor pairs teacher:student such as 2:1,4:2")
+        raise ValueError(
+            f"{flag} {text!r}: neither {', '.join(STRATEGIES)} nor pairs teacher:student such as 2:1,4:2, of "
+            f"1..{teacher_layers} and 1..{student_layers}"
+        )
     taught, learning = zip(*((int(teacher), int(student)) for teacher, student in pairs), strict=True)
     check_layers(flag, text, "teacher", taught, teacher_layers)
     check_layers(flag, text, "student", learning, student_layers)

@@ -106,4 +106,4 @@ class PkdProbeConfig(Checked):
 
     probing_exp: str = flag("experiment", choices=("pkd_cls_user_defined", "pkd_hidden_user_defined"))
     teacher_indices: str = flag("1-based teacher layers that are learned, such as 3,4,6")
-    student_indices: str | None = flag("1-based student layers that learn them, such as 1,2,3", None)
+    student_indices: str | None = flag("1-based student layers that learn them, such as 6,5,4", None)

@@ -16,6 +16,5 @@ def set_seed(seed: int) -> None:
 
 
 def own_dropout(seed: int) -> None:
-    """Let every process after the first draw its own dropout, once all have built the same models."""
-    if process.rank() > 0:
-        torch.manual_seed((seed + process.rank()) % 2**63)
+    """Start dropout anew once the models are built: every process draws its own, whatever the method built besides."""
+    torch.manual_seed((seed + process.rank()) % 2**63)

@@ -35,7 +35,7 @@ def mean_and_sd(scores: Sequence[float]) -> tuple[float, float]:
 def resample_accuracy(correct: NDArray[np.bool_], resamples: int = RESAMPLES, seed: int = 0) -> Floats:
     """Draw seeds and rows anew: the mean accuracy of every method on each resample, (B, M).
 
-    Rows on which all runs agree in being right or wrong are exchangeable: drawing how often each kind occurs is drawing
+    Rows that the same runs get right are of one kind, and exchangeable: drawing how often each kind occurs is drawing
     the rows, and there are far fewer kinds than rows.
 
     Args:

@@ -88,6 +88,11 @@ def source_encoder(cfg: StudentConfig, teacher: Loaded) -> PreTrainedModel:
         source = pretrained_encoder(name)
     elif cfg.ptrain_ver and has_own_tokenizer(teacher.folder):
         raise ValueError("--ptrain_ver has no effect without --init_from pretrained; leave it out")
+    if source.config.hidden_size != cfg.d_model:
+        raise ValueError(
+            f"--d_model {cfg.d_model}: weights of width {source.config.hidden_size} cannot be copied; "
+            "use --student_init random"
+        )
     kind, heads = source.config.model_type, source.config.num_attention_heads
     if (kind, heads) != ("bert", cfg.num_attention_heads):
         raise ValueError(

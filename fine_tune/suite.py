@@ -31,9 +31,9 @@ METHODS: dict[str, tuple[str, dict[str, str]]] = {
 """Script of every method, and the flags that make it that method; `true` stands for a switch."""
 OWN = {
     *("experiment", "task", "model", "dataset", "seed", "ckpt_step", "device_id", "overwrite"),
-    *("teacher_exp", "tmodel", "tckpt", "tdevice_id", "total_step", "epoch"),
+    *("teacher_exp", "tmodel", "tckpt", "tdevice_id", "total_step", "epoch", "from_config", "help"),
 }
-"""Flags that the suite gives to every run."""
+"""Flags that are the suite's to give."""
 TEACHER = "teacher"
 """Row of the teacher in every table."""
 LAST_ONLY = 10**9
@@ -184,7 +184,7 @@ def set_flag(row: Row, key: str, value: str, origin: str) -> bool:
     action = script_parser(row.method)._option_string_actions.get(f"--{key}")
     if action is None:
         return False
-    name = action.option_strings[0][2:]
+    name = next(spelling[2:] for spelling in action.option_strings if spelling.startswith("--"))
     if name in OWN or name in METHODS[row.method][1]:
         raise ValueError(f"{origin}: {name} is given by the {'suite' if name in OWN else 'method ' + row.method}")
     if action.nargs == 0 and value != "true":

@@ -5,6 +5,7 @@ What a run was made with is in its folder, so a suite keeps no state of its own:
 
 import contextlib
 import fcntl
+import signal
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from typing import Any
 from fine_tune.path import PROJECT, write_json
 from fine_tune.suite import METHODS, Run, Suite, read_json, script_parser
 
-PLACES = {"experiment", "overwrite", "device_id", "tdevice_id", "gate_device_id"}
+PLACES = {"experiment", "overwrite", "device_id", "tdevice_id", "gate_device_id", "from_config"}
 """Flags that may differ between what a run was made with and what is asked."""
 
 
@@ -39,7 +40,11 @@ def locked(suite: Suite, argv: Sequence[str]) -> Iterator[int]:
         if task != suite.task.name:
             raise ValueError(f"--suite {suite.name} is a comparison on {task}; choose another name")
         write_json(about, {"task": task, "argv": list(argv)})
-        yield file.fileno()
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # no run outlives a suite that is ended
+        try:
+            yield file.fileno()
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
 
 def is_finished(run: Run, overwrite: bool) -> bool:

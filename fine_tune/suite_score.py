@@ -145,7 +145,7 @@ def facts(suite: Suite, runs: Sequence[Run], chosen: Mapping[str, list[Choice]],
     known = " (which the teacher was trained on)" if seen == "train" else ""
     steps = "; ".join(f"{row} {', '.join(str(c.step) for c in own)}" for row, own in chosen.items() if row != TEACHER)
     return {
-        "command": f"`{shlex.join(['python', *argv])}`",
+        "command": f"`{shlex.join(['python', *(word for word in argv if word != '--report_only')])}`",
         "commit": all_of("commit"),
         "machine": f"{all_of('machine')}, GPUs {all_of('gpus').strip('[]') or 'none'}, torch {all_of('torch')}",
         "seeds": ", ".join(map(str, suite.seeds)),

@@ -10,41 +10,47 @@ from torch import nn
 
 from fine_tune.batches import Batch, updates
 from fine_tune.build import Devices
-from fine_tune.config import DistillConfig, RunConfig
 from fine_tune.data import load_split, load_tokenizer
 from fine_tune.layer_map import uniform_layer_map
+from fine_tune.log import Meter
 from fine_tune.losses import hard_target_loss, hidden_mse_loss, soft_target_loss
+from fine_tune.method_config import LogitConfig
 from fine_tune.model.classifier import Classifier, pretrained_encoder, student_encoder
-from fine_tune.model.gate import GateChain
+from fine_tune.model.gate import GateChain, GateShape
 from fine_tune.task import TASKS
 from fine_tune.teacher import LiveTeacher
 from fine_tune.train.lad import teacher_needs, train_lad
 
 CPU = torch.device("cpu")
 LENGTH = 24
-WEIGHTS = DistillConfig(softmax_temp=3.0, soft_weight=0.3, hard_weight=0.7, hidden_mse_weight=2.0)
+WEIGHTS = LogitConfig(softmax_temp=3.0, soft_weight=0.3, hard_weight=0.7)
+MU = 2.0
 
 
 class Recorder:
-    """Stands in for updater and log: keeps the gradients of the parts, and the scalars."""
+    """Stands in for updater and log, for one step: keeps the gradients of the parts, and the scalars."""
 
     def __init__(self, *parts: list[nn.Module]) -> None:
-        self.parts, self.gradients, self.values = parts, [], {}
+        self.parts, self.gradients, self.values, self.saved = parts, [], {}, []
+        self.meter = Meter()
+        self.add = self.meter.add
 
     def backward(self, loss: torch.Tensor) -> None:
         loss.backward()
 
-    def rates(self) -> dict[str, float]:
-        return {"lr": 0.0}
-
-    def step(self) -> None:
+    def step(self) -> dict[str, float]:
         self.gradients = [gradients(*modules) for modules in self.parts]
+        return {"lr": 0.5}
 
-    def advance(self) -> None:
-        pass
+    def steps(self) -> range:
+        return range(1, 2)
 
-    def scalars(self, step: int, values: dict[str, float]) -> None:
-        self.values = values
+    def update(self, step: int, rates: dict[str, float]) -> None:
+        assert (step, rates) == (1, {"lr": 0.5})
+        self.values = self.meter.mean(step)
+
+    def save(self, step: int, *modules: nn.Module) -> None:
+        self.saved.append((step, *modules))
 
 
 def gradients(*modules: nn.Module) -> list[torch.Tensor]:
@@ -66,7 +72,7 @@ def models(encoder, request):
     sizes = {"num_hidden_layers": 2, "max_position_embeddings": LENGTH + 8}
     student = Classifier(student_encoder(teacher.encoder, sizes, 0.0), 2, 0.0)
     nn.init.normal_(teacher.linear_layer.weight, std=100.0)  # logits of a size at which the temperature matters
-    gates = GateChain(16, LENGTH + 8, 4, uniform_layer_map(4, 2), reverse=request.param)
+    gates = GateChain(GateShape(16, LENGTH + 8), 4, uniform_layer_map(4, 2), reverse=request.param)
     for block in gates.blocks.values():
         nn.init.normal_(block.layernorm.weight)
         nn.init.normal_(block.layernorm.bias)
@@ -79,7 +85,7 @@ def rows(data, encoder):
     return load_split(TASKS["sst2"], "train", load_tokenizer(encoder), LENGTH)
 
 
-def one_step(models, batches: list[Batch], folder):
+def one_step(models, batches: list[Batch]):
     """Run `train_lad` for one step; gives the gradients of student and gates, and the scalars.
 
     Where padding is masked, the teacher attends by length, as in a run; the models of the caller attend under a mask.
@@ -87,10 +93,11 @@ def one_step(models, batches: list[Batch], folder):
     teacher, student, gates = models
     student.zero_grad()
     gates.zero_grad()
-    cfg, apart = RunConfig(experiment="x", task="sst2"), any(batch.mask is not None for batch in batches)
+    apart = any(batch.mask is not None for batch in batches)
     outputs = LiveTeacher(copy.deepcopy(teacher), CPU, teacher_needs(gates).layers, by_length=apart)
     recorder, places = Recorder([student], list(gates.blocks.values())), Devices(CPU, CPU, CPU)
-    train_lad(cfg, WEIGHTS, 1, (outputs, student, gates), recorder, iter([batches]), places, folder, recorder)
+    train_lad(WEIGHTS, MU, (outputs, student, gates), recorder, iter([batches]), places, recorder)
+    assert recorder.saved == [(1, student, gates)]
     return *recorder.gradients, recorder.values
 
 
@@ -105,26 +112,27 @@ def apart(models, batch: Batch, layer_loss) -> tuple[list, list]:
     targets, _ = gates(t.hidden_states, batch.mask)
     (WEIGHTS.soft_weight * soft_target_loss(s.logits, t.logits, WEIGHTS.softmax_temp)).backward(retain_graph=True)
     (WEIGHTS.hard_weight * hard_target_loss(s.logits, batch.label)).backward(retain_graph=True)
-    for state, target in zip(s.hidden_states, targets, strict=True):
-        loss = layer_loss(state, target) / len(targets)
-        (WEIGHTS.hidden_mse_weight * loss).backward(retain_graph=True)
+    assert list(targets) == list(range(len(s.hidden_states)))
+    for layer, target in targets.items():
+        loss = layer_loss(s.hidden_states[layer], target) / len(targets)
+        (MU * loss).backward(retain_graph=True)
     return gradients(student), gradients(*gates.blocks.values())
 
 
 @pytest.mark.parametrize("pad_to", [None, LENGTH])
-def test_one_backward_pass_equals_one_per_term_and_layer(models, rows, tmp_path, pad_to):
+def test_one_backward_pass_equals_one_per_term_and_layer(models, rows, pad_to):
     (batch,) = next(updates(rows, batch_size=8, seed=1, pad_to=pad_to))
-    got = one_step(models, [batch], tmp_path)
-    want = apart(models, batch, lambda s, t: hidden_mse_loss([s], [t], batch.mask))
+    got = one_step(models, [batch])
+    want = apart(models, batch, lambda s, t: hidden_mse_loss([s], {0: t}, batch.mask))
     assert_same(got[0], want[0])
     assert_same(got[1], want[1])
 
 
-def test_the_released_arithmetic_with_pad_to_max(models, rows, tmp_path, monkeypatch):
+def test_the_released_arithmetic_with_pad_to_max(models, rows, monkeypatch):
     """LayerNorm((S, D)) and F.mse_loss over everything, padding included, KL and cross-entropy written out."""
     teacher, student, gates = models
     (batch,) = next(updates(rows, batch_size=8, seed=1, pad_to=LENGTH))
-    got = one_step(models, [batch], tmp_path)
+    got = one_step(models, [batch])
     student.zero_grad()
     gates.zero_grad()
     with torch.no_grad():
@@ -162,47 +170,47 @@ def widened(batch: Batch, columns: int) -> Batch:
     return Batch(batch.rows, inputs, inputs, batch.label, inputs["attention_mask"], batch.weight)
 
 
-def test_more_padding_changes_neither_losses_nor_gradients(models, rows, tmp_path):
+def test_more_padding_changes_neither_losses_nor_gradients(models, rows):
     (batch,) = next(updates(rows, batch_size=8, seed=1))
     assert (batch.mask == 0).any()
-    plain, wide = one_step(models, [batch], tmp_path), one_step(models, [widened(batch, 8)], tmp_path)
+    plain, wide = one_step(models, [batch]), one_step(models, [widened(batch, 8)])
     cut = [[g[: LENGTH + 8] for g in gradient] for gradient in (plain[1], wide[1])]
     assert_same(plain[0], wide[0])
     assert_same(*cut)
     assert wide[2] == pytest.approx(plain[2], rel=1e-5, abs=1e-6)
 
 
-def test_with_pad_to_max_padding_counts(models, rows, tmp_path):
+def test_with_pad_to_max_padding_counts(models, rows):
     (masked,) = next(updates(rows, batch_size=8, seed=1))
     (padded,) = next(updates(rows, batch_size=8, seed=1, pad_to=LENGTH))
-    one, other = (one_step(models, [batch], tmp_path)[2] for batch in (masked, padded))
+    one, other = (one_step(models, [batch])[2] for batch in (masked, padded))
     assert one["hard_loss"] == pytest.approx(other["hard_loss"], rel=1e-5)
     assert one["hidden_loss"] != pytest.approx(other["hidden_loss"], rel=1e-3)
 
 
 @pytest.mark.parametrize("accum", [2, 4])
-def test_accumulated_micro_batches_have_the_gradient_of_the_whole(models, rows, tmp_path, accum):
+def test_accumulated_micro_batches_have_the_gradient_of_the_whole(models, rows, accum):
     """Also where the last update of an epoch is short: 24 rows make updates of 16 and 8."""
     for at in range(2):
         whole, parts = (
             next(itertools.islice(updates(rows, batch_size=16, accum_step=n, seed=1), at, None)) for n in (1, accum)
         )
         assert (len(whole), len(parts)) == (1, -(-len(whole[0].rows) // (16 // accum)))
-        one, other = one_step(models, whole, tmp_path), one_step(models, parts, tmp_path)
+        one, other = one_step(models, whole), one_step(models, parts)
         assert_same(one[0], other[0])
         assert_same(one[1], other[1])
         names = ("loss", "soft_loss", "hard_loss", "hidden_loss")
         assert [other[2][name] for name in names] == pytest.approx([one[2][name] for name in names], rel=1e-5)
 
 
-def test_the_teacher_gets_no_gradient_and_stays_in_eval_mode(models, rows, tmp_path):
+def test_the_teacher_gets_no_gradient_and_stays_in_eval_mode(models, rows):
     teacher, student, gates = models
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
     teacher.train().requires_grad_(True)
     student.eval()
-    cfg, batches = RunConfig(experiment="x", task="sst2"), updates(rows, batch_size=8, seed=1)
+    batches = updates(rows, batch_size=8, seed=1)
     outputs, recorder = LiveTeacher(teacher, CPU, range(4), by_length=True), Recorder([student])
-    train_lad(cfg, WEIGHTS, 1, (outputs, student, gates), recorder, batches, Devices(CPU, CPU, CPU), tmp_path, recorder)
+    train_lad(WEIGHTS, MU, (outputs, student, gates), recorder, batches, Devices(CPU, CPU, CPU), recorder)
     assert len(recorder.gradients[0]) == len(list(student.parameters()))
     assert not teacher.training and student.training
     assert not any(p.requires_grad for p in teacher.parameters())

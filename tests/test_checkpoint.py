@@ -13,7 +13,7 @@ from fine_tune.data import load_split, load_tokenizer
 from fine_tune.evaluate import predict
 from fine_tune.load import load_run
 from fine_tune.model.classifier import Classifier, pretrained_encoder, student_encoder
-from fine_tune.model.gate import GateChain, HighwayGate
+from fine_tune.model.gate import GateChain, GateShape, HighwayGate
 from fine_tune.path import write_whole
 from fine_tune.task import TASKS
 
@@ -87,7 +87,7 @@ def test_a_released_teacher_is_evaluated(data, run, encoder, old_teacher, change
 def test_a_released_student_is_evaluated(data, run, encoder, old_student, changes):
     folder = write_run(data, old_student, released_config(**changes))
     for layer in range(4):
-        torch.save(HighwayGate(16, 24).state_dict(), folder / f"gate-{layer}-{STEP}.pt")
+        torch.save(HighwayGate(GateShape(16, 24)).state_dict(), folder / f"gate-{layer}-{STEP}.pt")
     run("run_fine_tune_eval", "--experiment", "old", "--task", "sst2", "--device_id", -1, "--ptrain_ver", encoder)
     assert_scored(data, old_student, load_tokenizer(encoder))
 
@@ -195,7 +195,7 @@ def test_an_exception_while_writing_leaves_the_old_file(tmp_path):
 
 
 def test_a_crash_between_files_leaves_no_model_without_gates(tmp_path, monkeypatch):
-    gates, saved = GateChain(4, 3, 4, [1, 3]), torch.save
+    gates, saved = GateChain(GateShape(4, 3), 4, {0: 1, 1: 3}), torch.save
     calls = []
 
     def crash(value, file):
@@ -211,11 +211,11 @@ def test_a_crash_between_files_leaves_no_model_without_gates(tmp_path, monkeypat
 
 
 def test_gates_are_saved_by_their_zero_based_teacher_layer(tmp_path):
-    gates = GateChain(4, 3, 4, [1, 3])
+    gates = GateChain(GateShape(4, 3), 4, {0: 1, 1: 3})
     save_checkpoint(tmp_path, 5, nn.Linear(1, 1), gates)
     assert {file.name for file in tmp_path.iterdir()} == {"model-5.pt", "gate-1-5.pt", "gate-2-5.pt", "gate-3-5.pt"}
     for layer, block in gates.blocks.items():
-        fresh = HighwayGate(4, 3)
+        fresh = HighwayGate(GateShape(4, 3))
         fill(fresh, load_state(tmp_path / f"gate-{layer}-5.pt"), tmp_path)
         assert all(torch.equal(value, block.state_dict()[name]) for name, value in fresh.state_dict().items())
 

@@ -87,7 +87,7 @@ def test_what_is_copied_is_told_and_the_rest_stays_random(encoder, embeddings):
     source = pretrained_encoder(encoder)
     student = student_encoder(source, {"num_hidden_layers": 2, "max_position_embeddings": 24}, 0.1)
     before = {name: value.clone() for name, value in student.state_dict().items()}
-    origin = init_student(student, source, [1, 3], embeddings)
+    origin = init_student(student, source, {0: 1, 1: 3}, embeddings)
     assert origin == {
         "embeddings": "copied" if embeddings else "random", "pooler": "copied", "layer 1": "copied from layer 2",
         "layer 2": "copied from layer 4",
@@ -103,7 +103,14 @@ def test_sizes_that_cannot_be_copied_are_refused_by_name(encoder):
     source = pretrained_encoder(encoder)
     student = student_encoder(source, {"num_hidden_layers": 2, "intermediate_size": 8}, 0.1)
     with pytest.raises(ValueError, match="cannot copy layer 1: intermediate.dense.weight is .32, 16. .* but .8, 16."):
-        init_student(student, source, [1, 3], True)
+        init_student(student, source, {0: 1, 1: 3}, True)
+
+
+def test_a_layer_that_the_source_lacks_is_refused_by_number(encoder):
+    source = pretrained_encoder(encoder)
+    student = student_encoder(source, {"num_hidden_layers": 2}, 0.1)
+    with pytest.raises(ValueError, match="cannot copy layer 5: the source has 4"):
+        init_student(student, source, {0: 1, 1: 4}, True)
 
 
 def without(encoder: str, folder, *words: str) -> str:

@@ -2,40 +2,45 @@
 
 import argparse
 import dataclasses
+import importlib
 import itertools
 import json
 
 import pytest
 
 from fine_tune.config import (
-    GROUPS,
     CacheConfig,
-    DistillConfig,
     EpochConfig,
     EvalConfig,
-    GateFlags,
     OptimConfig,
     PrecisionConfig,
     RunConfig,
-    SpeedConfig,
     StepConfig,
     StudentConfig,
     TeacherConfig,
     TeacherRef,
-    load_config,
-    merged,
-    save_config,
 )
-from fine_tune.flag import add_flags, flag, from_args, usage_errors
+from fine_tune.config_file import GROUPS, load_config, save_config
+from fine_tune.flag import Flags, add_flags, flag, from_args, usage_errors
+from fine_tune.method_config import (
+    GateFlags,
+    HiddenConfig,
+    LadProbeConfig,
+    LogitConfig,
+    PkdProbeConfig,
+)
+from fine_tune.path import PROJECT
 
 ALL = (*GROUPS, EvalConfig)
-NEEDED = {"experiment": "x", "task": "sst2", "teacher_exp": "t"}
+NEEDED = {"experiment": "x", "task": "sst2", "teacher_exp": "t", "teacher_indices": "2,4"}
+PROBES = {LadProbeConfig: {"probing_exp": "lad_cls"}, PkdProbeConfig: {"probing_exp": "pkd_cls_user_defined"}}
 
 
 def make(group, **values):
     """Build a group with what it needs."""
     names = {field.name for field in dataclasses.fields(group)}
-    return group(**{name: value for name, value in NEEDED.items() if name in names} | values)
+    needed = {name: value for name, value in NEEDED.items() if name in names} | PROBES.get(group, {})
+    return group(**needed | values)
 
 
 def parsed(group, *argv, prefix=""):
@@ -56,11 +61,12 @@ BAD = [
     (StudentConfig, "num_class", (0,)), (StudentConfig, "max_seq_len", (0,)), (StudentConfig, "dropout", (-0.1, 1.0)),
     (OptimConfig, "lr", (0.0, -1.0)), (OptimConfig, "beta1", (-0.1, 1.0)), (OptimConfig, "beta2", (-0.1, 1.0)),
     (OptimConfig, "eps", (0.0,)), (OptimConfig, "weight_decay", (-0.1,)), (OptimConfig, "max_norm", (0.0,)),
-    (GateFlags, "gate_device_id", (-2,)), (DistillConfig, "softmax_temp", (0.0, -1.0)),
-    (DistillConfig, "soft_weight", (-0.1,)), (DistillConfig, "hard_weight", (-0.1,)),
-    (DistillConfig, "hidden_mse_weight", (-1.0,)), (CacheConfig, "cache_budget", (0.0, -1.0)),
+    (GateFlags, "gate_device_id", (-2,)), (LogitConfig, "softmax_temp", (0.0, -1.0)),
+    (LogitConfig, "soft_weight", (-0.1,)), (LogitConfig, "hard_weight", (-0.1,)),
+    (HiddenConfig, "hidden_mse_weight", (-1.0,)), (CacheConfig, "cache_budget", (0.0, -1.0)),
     (EvalConfig, "batch_size", (0,)), (EvalConfig, "device_id", (-2,)),
 ]  # fmt: skip
+UNBOUNDED = {(GateFlags, "gate_init_bias")}  # a gate may start as open or as shut as one likes
 
 
 @pytest.mark.parametrize(("group", "name", "values"), BAD)
@@ -78,7 +84,7 @@ def test_every_number_has_a_range():
         for field in dataclasses.fields(group)
         if field.type in (int, float, int | None, float | None)
     }
-    assert numbers == {(group, name) for group, name, _ in BAD}
+    assert numbers - UNBOUNDED == {(group, name) for group, name, _ in BAD}
 
 
 @pytest.mark.parametrize("group", ALL)
@@ -112,13 +118,14 @@ def test_defaults_pass_their_own_checks(group):
         (OptimConfig, "learning_rate", "lr", 0.5), (TeacherConfig, "max_seq_length", "max_seq_len", 16),
         (StudentConfig, "max_seq_length", "max_seq_len", 16), (StepConfig, "max_steps", "total_step", 7),
         (EpochConfig, "num_train_epochs", "epoch", 2.5), (TeacherConfig, "model_name_or_path", "ptrain_ver", "a/b"),
-        (StudentConfig, "model_name_or_path", "ptrain_ver", "a/b"), (DistillConfig, "mu", "hidden_mse_weight", 7.5),
-        (EvalConfig, "task_name", "task", "sst2"),
+        (StudentConfig, "model_name_or_path", "ptrain_ver", "a/b"), (HiddenConfig, "mu", "hidden_mse_weight", 7.5),
+        (EvalConfig, "task_name", "task", "sst2"), (LadProbeConfig, "teacher_indices", "gate_indices", "12,10"),
     ],
 )  # fmt: skip
 def test_other_spellings_mean_the_same(group, alias, name, value):
-    fields = [field for field in dataclasses.fields(group) if field.name in NEEDED and field.name != name]
-    needed = [word for field in fields for word in (f"--{field.name}", NEEDED[field.name])]
+    given = NEEDED | PROBES.get(group, {})
+    fields = [field for field in dataclasses.fields(group) if field.name in given and field.name != name]
+    needed = [word for field in fields for word in (f"--{field.name}", given[field.name])]
     one = parsed(group, *needed, f"--{alias}", value)
     assert one == parsed(group, *needed, f"--{name}", value)
     assert getattr(one, name) == value
@@ -183,24 +190,51 @@ def test_micro_batches_divide_the_batch():
 
 
 def test_no_name_stands_in_two_groups_that_a_run_merges():
-    common = (RunConfig, StepConfig, EpochConfig, OptimConfig, PrecisionConfig, SpeedConfig)
-    teacher = (*common, TeacherConfig)
-    student = (*common, TeacherRef, StudentConfig, DistillConfig, GateFlags, CacheConfig)
-    assert {*teacher, *student} == set(GROUPS)
-    for groups in (teacher, student):
+    scripts = [file.stem for file in PROJECT.glob("run_*.py") if "\nGROUPS = " in file.read_text(encoding="utf-8")]
+    merged = {script: importlib.import_module(script).GROUPS for script in scripts}
+    assert len(merged) >= 9 and {group for groups in merged.values() for group in groups} == set(GROUPS)
+    for script, groups in merged.items():
         names = [{field.name for field in dataclasses.fields(group)} for group in groups]
-        assert not any(one & other for one, other in itertools.combinations(names, 2))
+        assert not any(one & other for one, other in itertools.combinations(names, 2)), script
 
 
-def test_merged_puts_the_earlier_group_first():
-    assert merged(StudentConfig(dropout=0.25), TeacherConfig(dropout=0.5))["dropout"] == 0.25
-    assert merged(TeacherConfig(dropout=0.5), StudentConfig(dropout=0.25))["dropout"] == 0.5
+def flags(*groups, prefix="", **values) -> Flags:
+    """Groups of their defaults, but for some values."""
+    fields = {field.name: field for group in groups for field in dataclasses.fields(group)}
+    given = {name: field.default for name, field in fields.items()} | NEEDED | values
+    return Flags(groups, argparse.Namespace(**{prefix + name: value for name, value in given.items()}), prefix)
+
+
+def test_flags_are_found_by_their_group():
+    found = flags(RunConfig, OptimConfig, seed=7, lr=0.5)
+    assert found[RunConfig] == make(RunConfig, seed=7) and found[OptimConfig] == OptimConfig(lr=0.5)
+    assert found.get(OptimConfig) is found[OptimConfig] and found.get(GateFlags) is None
+    assert found.values() == dataclasses.asdict(found[RunConfig]) | dataclasses.asdict(found[OptimConfig])
+
+
+def test_values_are_those_at_the_time_of_asking():
+    found = flags(StepConfig)
+    found[StepConfig].total_step = 9
+    assert found.values() == {"total_step": 9, "warmup_step": None}
+
+
+def test_values_put_the_earlier_group_first():
+    one, other = StudentConfig(dropout=0.25), TeacherConfig(dropout=0.5)
+    for first, second in ((one, other), (other, one)):
+        found = flags(type(first), type(second))
+        found.groups = {type(first): first, type(second): second}
+        assert found.values()["dropout"] == first.dropout
+
+
+def test_flags_with_a_prefix_are_read_and_refused_under_it():
+    assert flags(OptimConfig, prefix="gate_", lr=0.5)[OptimConfig].lr == 0.5
+    with pytest.raises(ValueError, match=r"^--gate_lr must be > 0, got -1.0$"):
+        flags(OptimConfig, prefix="gate_", lr=-1.0)
 
 
 def test_a_configuration_read_back_is_the_one_saved(tmp_path):
-    own = (TeacherConfig(num_class=2, dropout=0.25), OptimConfig(lr=1e-5), PrecisionConfig(amp=True))
-    groups = (make(RunConfig, seed=7), *own)
-    values = merged(*groups)
+    groups = (RunConfig, TeacherConfig, OptimConfig, PrecisionConfig)
+    values = flags(*groups, seed=7, num_class=2, dropout=0.25, lr=1e-5, amp=True).values() | {"method": "fine_tune"}
     save_config(tmp_path / "config.json", values)
     assert load_config(tmp_path) == {name: value for name, value in values.items() if value is not None}
     text = (tmp_path / "config.json").read_text(encoding="utf-8")

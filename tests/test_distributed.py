@@ -24,12 +24,25 @@ from fine_tune.flag import Parser, usage_errors
 from fine_tune.path import PROJECT
 from fine_tune.task import TASKS
 
+TAUGHT = ("--teacher_exp", "teacher")
+GATED = (*TAUGHT, "--gate_lr", 1e-3, "--gate_eps", 1e-6)
 SCRIPTS = {
     "run_fine_tune": ("--max_seq_len", 24),
-    "run_lad_distil": ("--teacher_exp", "teacher", "--gate_lr", 1e-3, "--gate_eps", 1e-6),
-    "run_student_fine_tune": ("--teacher_exp", "teacher"),
+    "run_lad_distil": GATED,
+    "run_student_fine_tune": TAUGHT,
+    "run_lad_no_distil": GATED,
+    "run_probing_lad": (*GATED, "--probing_exp", "lad_cls"),
+    "run_alp_distil": TAUGHT,
+    "run_pkd_distill": TAUGHT,
+    "run_probing": (*TAUGHT, "--probing_exp", "pkd_cls_user_defined", "--teacher_indices", "2,4"),
+    "run_kd_distil": TAUGHT,
 }
 """Training scripts with the flags they need; a method that joins is tested with the others."""
+RUNS = {script: (script, ()) for script in SCRIPTS} | {
+    "narrower": ("run_pkd_distill", ("--d_model", 8, "--d_ff", 32, "--student_init", "random")),
+}
+"""Runs of those scripts; the last is of a student narrower than its teacher, whose states are projected."""
+GATES = {"run_lad_distil": 3, "run_lad_no_distil": 2, "run_probing_lad": 3}
 # An epsilon above the rounding of gradients that should be 0 (those of the keys' biases), which AdamW would blow up.
 TRAIN = (
     "--task", "sst2", "--device_id", -1, "--batch_size", 10, "--dropout", 0, "--total_step", 20, "--warmup_step", 2,
@@ -84,12 +97,13 @@ def torchrun(root: Path, script: str, *argv: object) -> Iterator[Launch]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_two_processes_end_where_one_with_two_micro_batches_ends(script, data, run, teacher, encoder):
+@pytest.mark.parametrize("name", RUNS)
+def test_two_processes_end_where_one_with_two_micro_batches_ends(name, data, run, teacher, encoder):
     """21 rows in batches of 10: the last update of an epoch has one row, and one process nothing to do."""
     file = data.file("SST-2/train.tsv")
     file.write_text("".join(file.read_text(encoding="utf-8").splitlines(keepends=True)[:22]), encoding="utf-8")
-    base = flags(script, encoder)
+    script, more = RUNS[name]
+    base = (*flags(script, encoder), *more)
     cached = ("--teacher_cache", "states") if script == "run_lad_distil" else ()
     with torchrun(data.root, script, "--experiment", "two", *base, *cached) as launch:
         run(script, "--experiment", "one", *base, "--accum_step", 2)
@@ -98,7 +112,7 @@ def test_two_processes_end_where_one_with_two_micro_batches_ends(script, data, r
     one, two = data.run("one"), data.run("two")
     assert {path.name for path in one.iterdir()} == {path.name for path in two.iterdir()}
     checkpoints = sorted(path.name for path in one.glob("*-20.pt"))
-    assert len(checkpoints) == (4 if script == "run_lad_distil" else 1)
+    assert len(checkpoints) == 1 + GATES.get(script, 0)
     for name in checkpoints:
         a, b = (torch.load(folder / name, weights_only=True) for folder in (one, two))
         assert list(a) == list(b)
@@ -171,7 +185,10 @@ def test_a_usage_error_is_told_once(change, message, data, teacher, encoder):
     assert {path.name for path in teacher.iterdir()} == before and not data.run("x").exists()
 
 
-@pytest.mark.parametrize("script", [*SCRIPTS, "run_fine_tune_eval", "generate_test_prediction"])
+LATER = [pytest.param(script, marks=pytest.mark.slow) for script in list(SCRIPTS)[3:]]
+
+
+@pytest.mark.parametrize("script", [*list(SCRIPTS)[:3], *LATER, "run_fine_tune_eval", "generate_test_prediction"])
 def test_every_script_leaves_the_other_processes_in_the_end(script, run, teacher, encoder, monkeypatch):
     """A process that ends without it aborts now and then, for threads of torch's are still at work."""
     left: list[str] = []
@@ -284,9 +301,11 @@ def test_a_process_after_the_first_writes_nothing(tmp_path, monkeypatch):
     from fine_tune.path import write_json
 
     monkeypatch.setenv("RANK", "1")
-    with TrainLog(tmp_path, tmp_path / "log", 2) as log:
-        log.scalars(1, {"loss": 0.5})
-        log.advance()
+    with TrainLog(tmp_path, tmp_path / "log", total_step=2, log_step=1, ckpt_step=1) as log:
+        for step in log.steps():
+            log.add(1.0, loss=torch.tensor(0.5))
+            log.update(step, {"lr": 0.1})
+            log.save(step, torch.nn.Linear(1, 1))
     write_json(tmp_path / "x.json", {})
     write_scalars(tmp_path / "log", "dev", {1: {"loss": 0.5}})
     assert not list(tmp_path.iterdir())

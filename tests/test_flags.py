@@ -9,12 +9,16 @@ import sys
 from collections import defaultdict
 
 import pytest
+import transformers
+from conftest import SIZES, make_encoder
 
-from fine_tune.config import GROUPS, EvalConfig
+from fine_tune.config import EvalConfig
+from fine_tune.config_file import GROUPS
+from fine_tune.flag import Flags
 from fine_tune.path import PROJECT
 
 SCRIPTS = sorted(file.stem for file in PROJECT.glob("*.py") if "build_parser(" in file.read_text(encoding="utf-8"))
-TRAIN = [name for name in SCRIPTS if name.startswith("run_") and not name.endswith("_eval")]
+TRAIN = [name for name in SCRIPTS if name.startswith("run_") and not name.endswith(("_eval", "_suite"))]
 READ = ["run_fine_tune_eval", "generate_test_prediction"]
 FIELDS = {field.name for group in (*GROUPS, EvalConfig) for field in dataclasses.fields(group)}
 
@@ -22,12 +26,22 @@ FIELDS = {field.name for group in (*GROUPS, EvalConfig) for field in dataclasses
 OWN_DEFAULTS = {
     "run_lad_distil": {"lr": 1e-4, "gate_lr": 1e-6},
     "run_lad_distil_epoch": {"lr": 1e-4, "gate_lr": 1e-6, "hidden_mse_weight": 1.0},
+    "run_lad_no_distil": {"lr": 1e-4, "gate_lr": 1e-6},
+    "run_probing_lad": {"lr": 1e-4, "gate_lr": 1e-6},
+    "run_alp_distil": {"lr": 1e-4},
+    "run_pkd_distill": {"lr": 1e-4},
+    "run_probing": {"lr": 1e-4},
+    "run_kd_distil": {"lr": 1e-4},
     "run_student_fine_tune": {"lr": 1e-4},
     "generate_test_prediction": {"dataset": "test"},
 }
 # Flags whose help differs: left open, they mean something else for a teacher than for a student; `--ckpt` is the first
 # checkpoint to score in one script and the one to predict with in the other.
 HELP_DIFFERS = {"num_class", "ptrain_ver", "ckpt"}
+# Flags whose choices differ: the two scripts of probes offer different experiments, as in the released project.
+CHOICES_DIFFER = {"probing_exp"}
+# Read by the parser itself.
+OF_THE_PARSER = {"from_config"}
 
 
 def actions(script: str) -> dict[str, argparse.Action]:
@@ -57,7 +71,8 @@ def test_a_flag_means_the_same_in_every_script(scripts):
     seen = defaultdict(set)
     for script in scripts:
         for dest, action in actions(script).items():
-            kind = (type(action).__name__, action.type, tuple(action.choices or ()), action.nargs, action.required)
+            choices = () if dest in CHOICES_DIFFER else tuple(action.choices or ())
+            kind = (type(action).__name__, action.type, choices, action.nargs, action.required)
             seen[dest].add((*kind, "" if dest in HELP_DIFFERS else bare(action.help)))
             seen[f"{dest} spellings"].add(tuple(action.option_strings))
     assert {dest: kinds for dest, kinds in seen.items() if len(kinds) > 1} == {}
@@ -67,7 +82,8 @@ def test_a_flag_has_one_type_and_one_choice_in_training_and_reading_scripts():
     seen = defaultdict(set)
     for script in TRAIN + READ:
         for dest, action in actions(script).items():
-            seen[dest].add((type(action).__name__, action.type, tuple(action.choices or ()), action.nargs))
+            choices = () if dest in CHOICES_DIFFER else tuple(action.choices or ())
+            seen[dest].add((type(action).__name__, action.type, choices, action.nargs))
     assert {dest: kinds for dest, kinds in seen.items() if len(kinds) > 1} == {}
 
 
@@ -95,8 +111,8 @@ def test_every_option_has_help_and_is_a_field_or_is_read(script):
     source = (PROJECT / f"{script}.py").read_text(encoding="utf-8")
     for dest, action in actions(script).items():
         assert action.help
-        field = dest in FIELDS or dest.removeprefix("gate_") in FIELDS
-        assert (field and script in TRAIN + READ) or re.search(rf"\bargs\.{dest}\b", source), dest
+        field = dest in FIELDS | OF_THE_PARSER or dest.removeprefix("gate_") in FIELDS
+        assert (field and script in TRAIN + READ) or re.search(rf"\bargs\.{dest}\b|\"{dest}\"", source), dest
 
 
 def test_every_field_is_an_option_of_some_script():
@@ -131,41 +147,127 @@ print("all asked")
     assert told.stdout == "all asked\n", told.stderr
 
 
-# The flag lists of the SST-2 document of the released project, as they stand there.
+# The commands of the SST-2 document of the released project, with their flags as they stand there.
 DOCUMENT = {
-    "run_fine_tune": """
+    "teacher": ("run_fine_tune", """
         --experiment teacher_huggingface --model bert --ptrain_ver bert-base-uncased --task sst2 --dataset train
-        --num_class 2 --accum_step 1 --batch_size 32 --beta1 0.9 --beta2 0.999 --ckpt_step 2105 --dropout 0.1 --eps 1e-8
-        --log_step 500 --lr 2e-5 --max_norm 1.0 --max_seq_len 128 --device_id 1 --seed 42 --total_step 6315
-        --warmup_step 1894 --weight_decay 0.01""",
-    "run_lad_distil": """
-        --teacher_exp teacher_huggingface --tmodel bert --tckpt 6315 --experiment LAD_soft_5_42 --model bert --task sst2
-        --accum_step 1 --batch_size 32 --beta1 0.9 --beta2 0.999 --gate_beta1 0.9 --gate_beta2 0.999 --ckpt_step 2000
-        --d_ff 3072 --d_model 768 --dropout 0.1 --eps 1e-8 --log_step 100 --lr 1e-4 --gate_lr 1e-6 --max_norm 1.0
-        --gate_max_norm 1.0 --num_attention_heads 12 --num_hidden_layers 6 --type_vocab_size 2 --total_step 42100
-        --warmup_step 12630 --gate_total_step 42100 --gate_warmup_step 12630 --weight_decay 0.01
+        --num_class 2 --accum_step 1 --batch_size 32 --beta1 0.9 --beta2 0.999 --ckpt_step 2105 --dropout 0.1
+        --eps 1e-8 --log_step 500 --lr 2e-5 --max_norm 1.0 --max_seq_len 128 --device_id 1 --seed 42 --total_step 6315
+        --warmup_step 1894 --weight_decay 0.01"""),
+    "lad": ("run_lad_distil", """
+        --teacher_exp teacher_huggingface --tmodel bert --tckpt 6315 --experiment LAD_soft_5_42 --model bert
+        --task sst2 --accum_step 1 --batch_size 32 --beta1 0.9 --beta2 0.999 --gate_beta1 0.9 --gate_beta2 0.999
+        --ckpt_step 2000 --d_ff 3072 --d_model 768 --dropout 0.1 --eps 1e-8 --log_step 100 --lr 1e-4 --gate_lr 1e-6
+        --max_norm 1.0 --gate_max_norm 1.0 --num_attention_heads 12 --num_hidden_layers 6 --type_vocab_size 2
+        --total_step 42100 --warmup_step 12630 --gate_total_step 42100 --gate_warmup_step 12630 --weight_decay 0.01
         --gate_weight_decay 0.01 --device_id 1 --tdevice_id 1 --gate_device_id 1 --seed 42 --softmax_temp 20
-        --soft_weight 0.5 --hard_weight 0.5 --mu 1000""",
-    "run_fine_tune_eval": """
-        --experiment partial_LAD_0_42 --model bert --task sst2 --dataset dev --batch_size 512 --device_id 2""",
-    "generate_test_prediction": """
+        --soft_weight 0.5 --hard_weight 0.5 --mu 1000"""),
+    "lad_user_defined": ("run_probing_lad", """
+        --probing_exp lad_user_defined --teacher_exp teacher_huggingface --tmodel bert --tckpt 6315
+        --experiment LAD_user_defined_5 --model bert --task sst2 --accum_step 1 --batch_size 32 --beta1 0.9
+        --beta2 0.999 --ckpt_step 1000 --d_ff 3072 --d_model 768 --dropout 0.1 --eps 1e-8 --log_step 100 --lr 1e-4
+        --gate_lr 1e-6 --max_norm 1.0 --gate_max_norm 1.0 --num_attention_heads 12 --num_hidden_layers 6
+        --type_vocab_size 2 --total_step 42100 --warmup_step 12630 --gate_total_step 42100 --gate_warmup_step 12630
+        --weight_decay 0.01 --device_id 0 --tdevice_id 0 --gate_device_id 0 --gate_beta1 0.9 --gate_beta2 0.999
+        --gate_eps 1e-8 --gate_weight_decay 0.01 --seed 42 --teacher_indices 12,10,8,6,4 --student_indices 6,5,4,3,2
+        --softmax_temp 20 --soft_weight 0.5 --hard_weight 0.5 --mu 1000"""),
+    "lad_no": ("run_lad_no_distil", """
+        --teacher_exp teacher_huggingface --tmodel bert --tckpt 6315 --experiment LAD_NO_soft_1_42 --model bert
+        --task sst2 --accum_step 1 --batch_size 32 --beta1 0.9 --beta2 0.999 --gate_beta1 0.9 --gate_beta2 0.999
+        --ckpt_step 1000 --d_ff 3072 --d_model 768 --dropout 0.1 --eps 1e-8 --gate_eps 1e-8 --log_step 100 --lr 1e-4
+        --gate_lr 1e-6 --max_norm 1.0 --gate_max_norm 1.0 --num_attention_heads 12 --num_hidden_layers 6
+        --total_step 42100 --warmup_step 12630 --gate_total_step 42100 --gate_warmup_step 12630 --type_vocab_size 2
+        --weight_decay 0.01 --gate_weight_decay 0.01 --device_id 0 --tdevice_id 0 --gate_device_id 0 --seed 42
+        --softmax_temp 20 --soft_weight 0.5 --hard_weight 0.5 --mu 1000"""),
+    "partial_lad": ("run_probing_lad", """
+        --probing_exp partial_lad --teacher_exp teacher_huggingface --tmodel bert --tckpt 6315
+        --experiment partial_LAD_5_42 --model bert --task sst2 --accum_step 1 --batch_size 32 --beta1 0.9
+        --beta2 0.999 --ckpt_step 1000 --d_ff 3072 --d_model 768 --dropout 0.1 --eps 1e-8 --log_step 100 --lr 1e-4
+        --gate_lr 1e-6 --max_norm 1.0 --gate_max_norm 1.0 --num_attention_heads 12 --num_hidden_layers 6
+        --type_vocab_size 2 --total_step 42100 --warmup_step 12630 --gate_total_step 42100 --gate_warmup_step 12630
+        --weight_decay 0.01 --device_id 1 --tdevice_id 1 --gate_device_id 1 --gate_beta1 0.9 --gate_beta2 0.999
+        --gate_eps 1e-8 --gate_weight_decay 0.01 --seed 42 --gate_indices 2,4,6,8,10 --student_indices 1,2,3,4,5,6
+        --softmax_temp 20 --soft_weight 0.5 --hard_weight 0.5 --mu 1000"""),
+    "alp-kd-hidden": ("run_alp_distil", """
+        --alp_exp alp-kd-hidden --teacher_exp teacher_huggingface --tmodel bert --tckpt 6315
+        --experiment ALP_KD_soft_2_42 --model bert --task sst2 --accum_step 1 --batch_size 32 --beta1 0.9
+        --beta2 0.999 --ckpt_step 1000 --d_ff 3072 --d_model 768 --dropout 0.1 --eps 1e-8 --log_step 100 --lr 1e-4
+        --max_norm 1.0 --num_attention_heads 12 --num_hidden_layers 6 --total_step 25260 --type_vocab_size 2 --seed 42
+        --warmup_step 2526 --weight_decay 0.01 --device_id 1 --tdevice_id 1 --softmax_temp 20 --mu 1000
+        --soft_weight 0.5 --hard_weight 0.5"""),
+    "alp-kd-hidden-v2": ("run_alp_distil", """
+        --alp_exp alp-kd-hidden-v2 --teacher_exp teacher_huggingface --tmodel bert --tckpt 6315
+        --experiment ALP_KD_hidden_v2_soft_1_42 --model bert --task sst2 --accum_step 1 --batch_size 32 --beta1 0.9
+        --beta2 0.999 --ckpt_step 1000 --d_ff 3072 --d_model 768 --dropout 0.1 --eps 1e-8 --log_step 100 --lr 1e-4
+        --max_norm 1.0 --num_attention_heads 12 --num_hidden_layers 6 --total_step 25260 --type_vocab_size 2 --seed 42
+        --warmup_step 2526 --weight_decay 0.01 --device_id 1 --tdevice_id 1 --softmax_temp 20 --mu 1000
+        --soft_weight 0.5 --hard_weight 0.5"""),
+    "pkd": ("run_pkd_distill", """
+        --teacher_exp teacher_huggingface --tmodel bert --tckpt 6315 --experiment PKD_hugface_soft_2_42 --model bert
+        --task sst2 --accum_step 1 --batch_size 32 --beta1 0.9 --beta2 0.999 --ckpt_step 2000 --d_ff 3072
+        --d_model 768 --dropout 0.1 --eps 1e-8 --log_step 100 --lr 1e-4 --max_norm 1.0 --num_attention_heads 12
+        --num_hidden_layers 6 --total_step 25260 --type_vocab_size 2 --seed 42 --warmup_step 2526 --weight_decay 0.01
+        --device_id 1 --tdevice_id 1 --softmax_temp 20 --mu 100 --soft_weight 0.5 --hard_weight 0.5"""),
+    "evaluation on train": ("run_fine_tune_eval", """
+        --experiment partial_LAD_0_42 --model bert --task sst2 --dataset train --batch_size 512 --device_id 2"""),
+    "evaluation on dev": ("run_fine_tune_eval", """
+        --experiment partial_LAD_0_42 --model bert --task sst2 --dataset dev --batch_size 512 --device_id 2"""),
+    "prediction": ("generate_test_prediction", """
         --experiment LAD_soft_5_42 --model bert --task sst2 --dataset test --batch_size 256 --ckpt 28000
-        --device_id 1""",
-}
+        --device_id 1"""),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("script", DOCUMENT)
-def test_the_documents_commands_parse(script):
-    words = DOCUMENT[script].split()
-    args = vars(importlib.import_module(script).build_parser().parse_args(words))
+def document(name: str) -> tuple[str, dict[str, str]]:
+    """Script and flags of a command of the document."""
+    script, flags = DOCUMENT[name]
+    words = flags.split()
     given = dict(zip(words[::2], words[1::2], strict=True))
-    assert all(name.startswith("--") for name in given)
-    for name, value in given.items():
-        dest = {"--mu": "hidden_mse_weight"}.get(name, name[2:])
-        assert args[dest] == type(args[dest])(value), name
+    assert all(flag.startswith("--") for flag in given)
+    return script, given
 
 
-# Every option of the three training scripts with a value that is not its default; but a student is always a bert.
+@pytest.mark.parametrize("name", DOCUMENT)
+def test_the_documents_commands_parse(name):
+    script, given = document(name)
+    module = importlib.import_module(script)
+    args = module.build_parser().parse_args([word for pair in given.items() for word in pair])
+    if script in TRAIN:
+        assert Flags(module.GROUPS, args)
+    other = {"--mu": "hidden_mse_weight"} | ({"--teacher_indices": "gate_indices"} if "lad" in script else {})
+    for flag, value in given.items():
+        got = vars(args)[other.get(flag, flag[2:])]
+        assert got == type(got)(value), flag
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in DOCUMENT if DOCUMENT[name][0] in TRAIN and name != "teacher"])
+def test_the_documents_commands_run_at_their_depth(name, data, run, tmp_path):
+    """12 teacher layers, 6 student layers, all flags of the document but sizes, places and length."""
+    deep = transformers.BertConfig(**SIZES | {"num_hidden_layers": 12})
+    source = ("--ptrain_ver", make_encoder(tmp_path / "deep", deep), "--max_seq_len", 24, "--total_step", 1)
+    quick = {"--device_id": -1, "--batch_size": 8}
+    flat = {"--experiment": "teacher_huggingface", "--task": "sst2", **quick}
+    run("run_fine_tune", *source, *(word for pair in flat.items() for word in pair))
+    script, given = document(name)
+    quick |= {"--tckpt": 1, "--d_ff": 32, "--d_model": 16, "--num_attention_heads": 2, "--log_step": 1}
+    places = {flag: -1 for flag in given if flag.endswith("device_id")}
+    steps = {flag: 2 if flag.endswith("total_step") else 1 for flag in given if flag.endswith("_step")}
+    run(script, *(word for pair in (given | steps | quick | places).items() for word in pair))
+    maps = {
+        "lad_user_defined": "4:2,6:3,8:4,10:5,12:6", "partial_lad": "2:1,4:2,6:3,8:4,10:5,12:6",
+        "alp-kd-hidden": None,
+    }  # fmt: skip
+    saved = data.config(given["--experiment"])
+    assert saved.get("layer_map") == maps.get(name, "2:1,4:2,6:3,8:4,10:5,12:6")
+    assert saved["num_hidden_layers"] == 6 and (data.run(given["--experiment"]) / "model-2.pt").is_file()
+    logged = data.metrics(given["--experiment"])[-1]
+    gates = sorted(int(word[5:]) for word in logged if word.startswith("gate_") and word != "gate_lr")
+    want = {"lad": 12, "lad_user_defined": 12, "partial_lad": 10}
+    assert gates == ([2, 4, 6, 8, 10, 12] if name == "lad_no" else list(range(2, want.get(name, 1) + 1)))
+
+
+# Every option of the training scripts with a value that is not its default; but a student is always a bert.
 RUN = {
     "experiment": "other", "task": "sst2", "model": "albert", "dataset": "dev", "seed": 7, "batch_size": 4,
     "accum_step": 2, "log_step": 1, "ckpt_step": 1, "device_id": -1, "pad_to_max": True, "overwrite": True,
@@ -179,8 +281,11 @@ STUDENT = {
     "num_hidden_layers": 3, "d_model": 16, "d_ff": 8, "num_attention_heads": 4, "type_vocab_size": 3, "num_class": 2,
     "max_seq_len": 24, "dropout": 0.25, "student_init": "random",
 }  # fmt: skip
-DISTILL = {"softmax_temp": 3.0, "soft_weight": 0.25, "hard_weight": 0.5, "hidden_mse_weight": 7.0}
-GATE = {"gate_device_id": -1, "reverse_gate": True}
+LOGITS = {"softmax_temp": 3.0, "soft_weight": 0.25, "hard_weight": 0.5}
+HIDDEN = LOGITS | {"hidden_mse_weight": 7.0}
+MAP = {"layer_map": "4:1,3:3"}
+GATE = {"gate_device_id": -1, "gate_init_bias": 1.5, "gate_norm": "token", "gate_norm_init": "teacher"}
+PROBE = {"student_indices": "3,1"}
 GATE_OPTIM = {"lr": 0.003, "beta1": 0.25, "beta2": 0.5, "eps": 1e-4, "weight_decay": 0.25, "max_norm": 0.5}
 GATE_STEPS = {"total_step": 3, "warmup_step": 0}
 CACHE = {"teacher_cache": "states", "cache_budget": 0.5}
@@ -208,25 +313,45 @@ def albert_teacher(data, run, albert, monkeypatch):
     run("run_fine_tune", *base, "--max_seq_len", 24, "--total_step", 4, "--batch_size", 4, "--ckpt_step", 2)
 
 
+COMMON = (RUN, {"model": "bert"}, REF, STUDENT, STEPS, OPTIM)
 SCRIPT_VALUES = {
     "run_fine_tune": (RUN, TEACHER, STEPS, OPTIM),
-    "run_student_fine_tune": (RUN, {"model": "bert"}, REF, STUDENT, STEPS, OPTIM),
-    "run_lad_distil": (RUN, {"model": "bert"}, REF, STUDENT, STEPS, OPTIM, DISTILL, GATE, CACHE),
+    "run_student_fine_tune": COMMON,
+    "run_lad_distil": (*COMMON, HIDDEN, MAP, GATE, {"reverse_gate": True}, CACHE),
+    "run_lad_no_distil": (*COMMON, HIDDEN, MAP, GATE, CACHE),
+    "run_probing_lad": (
+        *COMMON, HIDDEN, GATE, CACHE, PROBE, {"probing_exp": "lad_user_defined", "gate_indices": "4,2"},
+    ),
+    "run_alp_distil": (*COMMON, HIDDEN, MAP, CACHE, {"alp_exp": "alp-kd-hidden-v2", "detach_target": True}),
+    "run_pkd_distill": (*COMMON, HIDDEN, MAP, CACHE),
+    "run_probing": (
+        *COMMON, HIDDEN, CACHE, PROBE, {"probing_exp": "pkd_hidden_user_defined", "teacher_indices": "4,2"},
+    ),
+    "run_kd_distil": (*COMMON, LOGITS, CACHE),
+}  # fmt: skip
+NEEDED = {
+    "run_probing_lad": ["--probing_exp", "lad_cls"],
+    "run_probing": ["--probing_exp", "pkd_cls_user_defined", "--teacher_indices", "2,4"],
 }
+"""Flags without which a script does not run."""
+BY_SCRIPT = [script if number < 3 else pytest.param(script, marks=pytest.mark.slow)
+             for number, script in enumerate(SCRIPT_VALUES)]  # fmt: skip
+"""All of them; the first three stand for the others in the fast set."""
 
 
-@pytest.mark.parametrize("script", SCRIPT_VALUES)
+@pytest.mark.parametrize("script", BY_SCRIPT)
 def test_every_option_is_saved_with_the_run(script, data, run, albert, albert_teacher):
     values = {name: value for group in SCRIPT_VALUES[script] for name, value in group.items()}
     if script == "run_fine_tune":
         values["ptrain_ver"] = albert
         del values["gradient_checkpointing"]  # no part of transformers' ALBERT; saved, too: see the other scripts
-    if script == "run_lad_distil":
+    if "teacher_cache" in values:
         del values["pad_to_max"]  # contradicts --teacher_cache states; saved, too: see test_scripts
-    gate = words(GATE_OPTIM, "gate_") + words(GATE_STEPS, "gate_") if script == "run_lad_distil" else []
+    gate = words(GATE_OPTIM, "gate_") + words(GATE_STEPS, "gate_") if "gate_norm" in values else []
     parser = importlib.import_module(script).build_parser()
     given = set(values) | {word[2:] for word in gate if word.startswith("--")}
-    elsewhere = {"epoch", "warmup_rate", "num_gpu", "pad_to_max", "gradient_checkpointing"}
+    elsewhere = {"epoch", "warmup_rate", "num_gpu", "pad_to_max", "gradient_checkpointing", "from_config"}
+    elsewhere |= {"pkd_exp"}  # the other two contradict --layer_map; saved, too: see test_methods
     assert given | elsewhere | set(START) >= set(actions(script))
     same = {name for name in values if values[name] == parser.get_default(name)}
     assert same == ({"model"} if values["model"] == "bert" else set())
@@ -238,19 +363,19 @@ def test_every_option_is_saved_with_the_run(script, data, run, albert, albert_te
         assert data.config("other", name="gate_config.json") == want
 
 
-@pytest.mark.parametrize("script", ["run_student_fine_tune", "run_lad_distil"])
+@pytest.mark.parametrize("script", BY_SCRIPT[1:])
 def test_the_start_of_a_student_is_saved_with_the_run(script, data, run, encoder, teacher):
     values = START | {"student_init": "first", "ptrain_ver": str(encoder)}
     base = ["--experiment", "other", "--task", "sst2", "--teacher_exp", "teacher", "--device_id", -1]
-    run(script, *base, "--total_step", 1, "--batch_size", 4, *words(values))
+    run(script, *base, "--total_step", 1, "--batch_size", 4, *words(values), *NEEDED.get(script, []))
     assert {name: value for name, value in data.config("other").items() if name in values} == values
 
 
-@pytest.mark.parametrize("script", SCRIPT_VALUES)
+@pytest.mark.parametrize("script", BY_SCRIPT)
 def test_epochs_are_saved_and_become_updates(script, data, run, encoder, teacher):
     base = ["--experiment", "other", "--task", "sst2", "--device_id", -1, "--batch_size", 4, *words(EPOCHS)]
     source = ["--ptrain_ver", encoder] if script == "run_fine_tune" else ["--teacher_exp", "teacher"]
-    run(script, *base, *source, "--max_seq_len", 24)
+    run(script, *base, *source, "--max_seq_len", 24, *NEEDED.get(script, []))
     saved = data.config("other")
     assert (saved["epoch"], saved["warmup_rate"], saved["total_step"], saved["warmup_step"]) == (1.5, 0.5, 9, 4)
     assert (data.run("other") / "model-9.pt").is_file()

@@ -8,6 +8,7 @@ from torch import nn
 
 from fine_tune.config import OptimConfig
 from fine_tune.losses import hard_target_loss, hidden_mse_loss, soft_target_loss
+from fine_tune.model.gate import GateShape, HighwayGate
 from fine_tune.optim import Part, Updater, linear_schedule, parameter_groups
 
 MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [1, 0, 0, 0, 0], [1, 1, 1, 0, 0]], dtype=torch.float64)
@@ -65,32 +66,50 @@ def test_teacher_logits_get_no_gradient(classes):
 
 @pytest.mark.parametrize("masked", [False, True])
 def test_hidden_loss_is_the_reference(masked):
-    student, targets = [normal(4, 5, 6) for _ in range(3)], [normal(4, 5, 6) for _ in range(3)]
-    want = reference.hidden_loss(
-        [s.numpy() for s in student], [t.numpy() for t in targets], MASK.numpy() if masked else None
-    )
-    assert hidden_mse_loss(student, targets, MASK if masked else None).item() == pytest.approx(want, rel=1e-6)
+    student = [normal(4, 5, 6) for _ in range(3)]
+    for layers in [(0, 1, 2), (2, 0), (1,)]:
+        targets = {layer: normal(4, 5, 6) for layer in layers}
+        want = reference.hidden_loss(
+            [s.numpy() for s in student], {n: t.numpy() for n, t in targets.items()}, MASK.numpy() if masked else None
+        )
+        assert hidden_mse_loss(student, targets, MASK if masked else None).item() == pytest.approx(want, rel=1e-6)
+
+
+def test_hidden_loss_of_single_vectors_is_the_reference():
+    student, target = [normal(4, 6) for _ in range(3)], normal(4, 6)
+    want = reference.hidden_loss([s.numpy() for s in student], {1: target.numpy()})
+    assert hidden_mse_loss(student, {1: target}, None).item() == pytest.approx(want, rel=1e-6)
 
 
 def test_hidden_loss_does_not_depend_on_padding():
-    student, targets = [normal(4, 5, 6)], [normal(4, 5, 6)]
-    plain = hidden_mse_loss(student, targets, MASK)
-    wide = [[torch.cat([x, torch.full((4, 3, 6), 9.0)], 1) for x in states] for states in (student, targets)]
-    wide[1][0][:, 5:] = -9.0
+    student, target = normal(4, 5, 6), normal(4, 5, 6)
+    plain = hidden_mse_loss([student], {0: target}, MASK)
+    wide = [torch.cat([x, torch.full((4, 3, 6), 9.0)], 1) for x in (student, target)]
+    wide[1][:, 5:] = -9.0
     more = torch.cat([MASK, torch.zeros(4, 3)], 1)
-    assert hidden_mse_loss(*wide, more).item() == pytest.approx(plain.item(), rel=1e-6)
+    assert hidden_mse_loss(wide[:1], {0: wide[1]}, more).item() == pytest.approx(plain.item(), rel=1e-6)
 
 
 def test_hidden_loss_gradient_reaches_both_sides_but_not_padding():
     student, target = normal(4, 5, 6, grad=True), normal(4, 5, 6, grad=True)
-    hidden_mse_loss([student], [target], MASK).backward()
+    hidden_mse_loss([student], {0: target}, MASK).backward()
     torch.testing.assert_close(student.grad, -target.grad)
     assert (student.grad[MASK == 0] == 0).all() and (student.grad[MASK == 1] != 0).all()
 
 
-def test_hidden_loss_refuses_a_layer_without_a_target():
-    with pytest.raises(ValueError, match="2 student layers but 1 targets"):
-        hidden_mse_loss([normal(1, 2, 3)] * 2, [normal(1, 2, 3)], None)
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_layer_without_a_target_has_no_loss_but_counts_in_the_number_of_layers(masked):
+    student, target = [normal(4, 5, 6, grad=True) for _ in range(3)], normal(4, 5, 6)
+    mask = MASK if masked else None
+    loss = hidden_mse_loss(student, {1: target}, mask)
+    assert loss.item() == pytest.approx(hidden_mse_loss(student[1:2], {0: target}, mask).item() / 3, rel=1e-6)
+    loss.backward()
+    assert [state.grad is not None for state in student] == [False, True, False]
+
+
+def test_hidden_loss_refuses_a_target_for_a_layer_that_is_not_there():
+    with pytest.raises(IndexError):
+        hidden_mse_loss([normal(1, 2, 3)] * 2, {2: normal(1, 2, 3)}, None)
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -105,7 +124,7 @@ def test_a_batch_in_weighted_parts_has_the_gradient_of_the_whole(masked, classes
         for rows in parts:
             mask = MASK[rows] if masked else None
             loss = hard_target_loss(logits[rows], label[rows]) + soft_target_loss(logits[rows], teacher[rows], 3.0)
-            loss = loss + hidden_mse_loss([states[rows]], [target[rows]], mask)
+            loss = loss + hidden_mse_loss([states[rows]], {0: target[rows]}, mask)
             (loss * (len(rows) / 4)).backward()
         return torch.cat([logits.grad.flatten(), states.grad.flatten()])
 
@@ -125,11 +144,11 @@ def test_updater_follows_the_schedule_and_clears_gradients():
     layer = nn.Linear(2, 2)
     updater = Updater({"": Part([layer], OptimConfig(lr=0.5), total_step=6, warmup_step=2)})
     for step in range(6):
-        assert updater.rates() == {"lr": pytest.approx(reference.learning_rate(step, 0.5, 2, 6))}
         updater.backward(layer(torch.ones(1, 2)).sum())
-        updater.step()
+        assert updater.step() == {"lr": pytest.approx(reference.learning_rate(step, 0.5, 2, 6))}
         assert layer.weight.grad is None
-    assert updater.rates() == {"lr": 0}
+    updater.backward(layer(torch.ones(1, 2)).sum())
+    assert updater.step() == {"lr": 0}
 
 
 def test_every_part_has_a_schedule_of_its_own():
@@ -141,10 +160,9 @@ def test_every_part_has_a_schedule_of_its_own():
     updater = Updater(parts)
     for step in range(6):
         want = reference.learning_rate(step, 0.5, 2, 6), reference.learning_rate(step, 0.25, 0, 3)
-        assert updater.rates() == {"lr": pytest.approx(want[0]), "gate_lr": pytest.approx(want[1])}
         before = [layer.weight.clone() for layer in (one, other)]
         updater.backward(one(torch.ones(1, 2)).sum() + other(torch.ones(1, 2)).sum())
-        updater.step()
+        assert updater.step() == {"lr": pytest.approx(want[0]), "gate_lr": pytest.approx(want[1])}
         moved = [not torch.equal(layer.weight, old) for layer, old in zip((one, other), before, strict=True)]
         assert moved == [rate > 0 for rate in want]
         assert one.weight.grad is None and other.weight.grad is None
@@ -173,9 +191,7 @@ def test_each_module_is_clipped_by_itself(monkeypatch):
 
 def test_one_update_is_adamw_without_decay_on_biases_and_norms():
     """First AdamW step: p (1 - lr * decay) - lr * g / (|g| + eps), where the module is a gate block."""
-    from fine_tune.model import HighwayGate
-
-    block = HighwayGate(4, 3)
+    block = HighwayGate(GateShape(4, 3))
     for parameter in block.parameters():
         nn.init.normal_(parameter)
         parameter.grad = torch.full_like(parameter, 1e-3)

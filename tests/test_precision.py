@@ -13,7 +13,7 @@ from transformers.models.bert.modeling_bert import BertIntermediate
 import fine_tune.precision as module
 from fine_tune.log import Meter, compile_seconds
 from fine_tune.model.classifier import Classifier, pretrained_encoder
-from fine_tune.model.gate import GateChain
+from fine_tune.model.gate import GateChain, GateShape
 from fine_tune.precision import resolve_precision, set_precision
 from fine_tune.teacher import LiveTeacher
 
@@ -121,15 +121,16 @@ def test_logits_are_float32_and_the_states_between_layers_are_not(encoder):
 
 def test_gates_fold_low_precision_layers_in_float32():
     states = [torch.randn(3, 5, 16, dtype=torch.bfloat16) for _ in range(4)]
-    full, low = (GateChain(16, 5, 4, [1, 3]) for _ in range(2))
+    full, low = (GateChain(GateShape(16, 5), 4, {0: 1, 1: 3}) for _ in range(2))
     low.load_state_dict(full.state_dict())
     set_precision(low, "bf16")
-    (targets, openings), (want, _) = low(states), full(states)
-    assert {target.dtype for target in targets} == {opening.dtype for opening in openings.values()} == {torch.float32}
+    (targets, seen), (want, _) = low(states), full(states)
+    assert {value.dtype for value in (*targets.values(), *seen.values())} == {torch.float32}
     assert {weight.dtype for weight in low.parameters()} == {torch.float32}
-    for one, other in zip(targets, want, strict=True):
-        assert not torch.equal(one, other)
-        torch.testing.assert_close(one, other, rtol=0.05, atol=0.05)
+    assert list(targets) == list(want)
+    for layer, target in targets.items():
+        assert not torch.equal(target, want[layer])
+        torch.testing.assert_close(target, want[layer], rtol=0.05, atol=0.05)
 
 
 @pytest.fixture
@@ -159,7 +160,8 @@ def test_what_a_run_in_bfloat16_measures_is_float32(script, run, data, teacher, 
     run(script, "--experiment", "s", *flags(script, encoder), "--precision", "bf16")
     if script == "run_lad_distil":
         assert seen.pop("teacher") == {torch.float32} and seen.pop("teacher states") == {torch.bfloat16}
-        assert set(seen) == {"loss", "soft_loss", "hard_loss", "hidden_loss", "gate_2", "gate_3", "gate_4"}
+        gates = {"gate_2", "gate_3", "gate_4", "target_spread"}
+        assert set(seen) == {"loss", "soft_loss", "hard_loss", "hidden_loss"} | gates
     assert all(kinds <= {torch.float32} for kinds in seen.values()) and seen["loss"]
 
 

@@ -20,7 +20,7 @@ def runs(data, run, teacher):
 def test_pictures_of_a_run(run, runs, capsys):
     capsys.readouterr()
     run("plot_run", *runs)
-    files = [runs[0] / f"{name}.{kind}" for name in ("losses", "gates", "shares") for kind in ("png", "csv")]
+    files = [runs[0] / f"{name}.{kind}" for name in ("losses", "gates", "shares", "spread") for kind in ("png", "csv")]
     assert capsys.readouterr().out.split() == [str(file) for file in files]
     with (runs[0] / "shares.csv").open() as file:
         rows = list(csv.DictReader(file))

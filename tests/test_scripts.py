@@ -44,6 +44,7 @@ def test_fine_tuning_writes_exactly_these_files(data, run, encoder):
     assert [line["step"] for line in data.metrics("t")] == [1, 2, 3, 4]
     assert [line["lr"] for line in data.metrics("t")] == pytest.approx([0, 3e-5, 2e-5, 1e-5])
     assert list((data.root / "fine_tune_experiment" / "log" / folder.name).glob("events.*"))
+    assert data.config("t")["method"] == "fine_tune" and "layer_map" not in data.config("t")
     about = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     assert about["start"] and about["end"] and about["torch"] == torch.__version__
 
@@ -53,17 +54,19 @@ def test_lad_writes_exactly_these_files(script, data, run, teacher):
     run(script, "--experiment", "s", "--teacher_exp", "teacher", *QUICK, "--ckpt_step", 3)
     assert files(data.run("s")) == OWN | {"gate_config.json"} | checkpoints((3, 4), "model", *GATES)
     names = {"step", "loss", "soft_loss", "hard_loss", "hidden_loss", "gate_2", "gate_3", "gate_4", "lr", "gate_lr"}
-    assert [set(line) for line in data.metrics("s")] == [names] * 4
+    assert [set(line) for line in data.metrics("s")] == [names | {"target_spread"}] * 4
     for line in data.metrics("s"):
         weight = data.config("s")["hidden_mse_weight"]
         total = 0.2 * line["soft_loss"] + 0.8 * line["hard_loss"] + weight * line["hidden_loss"]
         assert line["loss"] == pytest.approx(total, rel=1e-5)
-    assert data.config("s")["tckpt"] == 4
+    saved = data.config("s")
+    assert (saved["tckpt"], saved["method"], saved["layer_map"]) == (4, "lad", "2:1,4:2")
 
 
 def test_student_without_a_teacher_writes_exactly_these_files(data, run, teacher):
     run("run_student_fine_tune", "--experiment", "s", "--teacher_exp", "teacher", *QUICK)
     assert files(data.run("s")) == OWN | checkpoints((4,), "model")
+    assert data.config("s")["method"] == "fine_tune" and "layer_map" not in data.config("s")
 
 
 def test_gate_config_has_the_released_keys(data, run, teacher):
@@ -95,7 +98,11 @@ def test_epochs_count_rows_and_the_default_is_three(data, run, teacher):
     assert (data.config("e")["total_step"], data.config("e")["warmup_step"]) == (2, 2)
 
 
-@pytest.mark.parametrize("task", list(TASKS))
+FEW = {"sst2", "mnli", "stsb"}
+"""Tasks that stand for the others in the fast set: a sentence; pairs and two dev splits; a regression."""
+
+
+@pytest.mark.parametrize("task", [pytest.param(task, marks=() if task in FEW else pytest.mark.slow) for task in TASKS])
 def test_every_task_goes_the_whole_way(task, data, run, encoder):
     """Fine-tune, LAD, evaluation, test predictions: 2 steps each."""
     entry = TASKS[task]
@@ -158,11 +165,21 @@ def test_do_predict_stays_on_the_device_that_was_named(data, run, teacher, monke
     assert len(used) == 3 and all(device is named for device in used)  # two checkpoints, then the best again
 
 
+TAUGHT = ("--teacher_exp", "teacher")
 TRAINING = {
     "run_fine_tune": ("--max_seq_len", 24),
-    "run_student_fine_tune": ("--teacher_exp", "teacher"),
-    "run_lad_distil": ("--teacher_exp", "teacher"),
+    "run_student_fine_tune": TAUGHT,
+    "run_lad_distil": TAUGHT,
+    "run_lad_no_distil": TAUGHT,
+    "run_probing_lad": (*TAUGHT, "--probing_exp", "partial_lad", "--gate_indices", 2),
+    "run_alp_distil": TAUGHT,
+    "run_pkd_distill": TAUGHT,
+    "run_probing": (*TAUGHT, "--probing_exp", "pkd_cls_user_defined", "--teacher_indices", "2,4"),
+    "run_kd_distil": TAUGHT,
 }
+BY_SCRIPT = [script if number < 3 else pytest.param(script, marks=pytest.mark.slow)
+             for number, script in enumerate(TRAINING)]  # fmt: skip
+"""All of them; the first three stand for the others in the fast set."""
 
 
 def training(script, encoder):
@@ -170,7 +187,7 @@ def training(script, encoder):
     return (*TRAINING[script], *(("--ptrain_ver", encoder) if script == "run_fine_tune" else ()), *QUICK)
 
 
-@pytest.mark.parametrize("script", TRAINING)
+@pytest.mark.parametrize("script", BY_SCRIPT)
 def test_an_existing_run_is_kept_unless_overwrite_is_given(script, data, run, refused, teacher, encoder):
     flags = ("--experiment", "x", *training(script, encoder))
     run(script, *flags)
@@ -192,14 +209,14 @@ def test_a_folder_that_is_no_run_is_never_replaced(data, refused, encoder):
     assert "not a run" in message and (folder / "thesis.txt").read_text() == "mine"
 
 
-@pytest.mark.parametrize("script", ["run_student_fine_tune", "run_lad_distil"])
+@pytest.mark.parametrize("script", list(TRAINING)[1:])
 def test_a_run_cannot_replace_its_own_teacher(script, refused, teacher, encoder):
     before = files(teacher)
     assert "--experiment" in refused(script, "--experiment", "teacher", *training(script, encoder), "--overwrite")
     assert files(teacher) == before
 
 
-@pytest.mark.parametrize("script", TRAINING)
+@pytest.mark.parametrize("script", BY_SCRIPT)
 def test_the_same_seed_gives_the_same_model_and_another_seed_another(script, data, run, teacher, encoder):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         run(script, "--experiment", name, *training(script, encoder), "--seed", seed)
@@ -221,10 +238,10 @@ def test_lad_never_changes_its_teacher(data, run, teacher, monkeypatch):
 
     seen, train_lad = [], lad.train_lad
 
-    def watch(cfg, distill, total_step, models, *rest):
+    def watch(distill, weight, models, *rest):
         teacher = models[0].model
         before = {name: value.clone() for name, value in teacher.state_dict().items()}
-        train_lad(cfg, distill, total_step, models, *rest)
+        train_lad(distill, weight, models, *rest)
         after = teacher.state_dict()
         seen.append(all(torch.equal(value, after[name]) for name, value in before.items()))
         assert not teacher.training
@@ -236,10 +253,10 @@ def test_lad_never_changes_its_teacher(data, run, teacher, monkeypatch):
 
 
 def test_student_and_gates_have_their_own_optimiser_and_schedule(data, run, teacher, monkeypatch):
-    from fine_tune import build, optim
+    from fine_tune import build, job, optim
 
     made, plain = [], optim.Part
-    for module in (build, optim):  # the student's is made in the one, the gates' in the other's script
+    for module in (build, job):  # the student's is made in the one, the gates' in the other
         monkeypatch.setattr(module, "Part", lambda *given: made.append(given) or plain(*given))
     own = ("--lr", 0.5, "--beta1", 0.5, "--gate_lr", 0.25, "--gate_beta1", 0.25, "--gate_total_step", 9)
     run("run_lad_distil", "--experiment", "s", *EXACT, *own, "--gate_warmup_step", 3, "--gate_max_norm", 7)
@@ -270,7 +287,7 @@ def test_student_and_every_gate_are_trained(data, run, teacher):
         }, name
 
 
-@pytest.mark.parametrize("accum", [2, 4, 8])
+@pytest.mark.parametrize("accum", [pytest.param(2, marks=pytest.mark.slow), 4, pytest.param(8, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("script", ["run_lad_distil", "run_student_fine_tune"])
 def test_accumulation_changes_nothing(script, accum, data, run, teacher):
     plain = (*EXACT, "--eps", 1, "--lr", 1, "--max_norm", 1000)  # updates in proportion to the gradient
@@ -390,6 +407,14 @@ def test_a_bad_value_is_refused_in_one_line_that_names_the_flag(case, data, refu
     assert not data.run("x").exists()
 
 
+@pytest.mark.parametrize("script", BY_SCRIPT[1:])
+@pytest.mark.parametrize("flags", [("--num_hidden_layers", 5), ("--tckpt", 3), ("--max_seq_len", 25)], ids=str)
+def test_every_student_has_to_fit_its_teacher(script, flags, data, refused, teacher, encoder):
+    message = refused(script, "--experiment", "x", *training(script, encoder), *flags)
+    assert flags[0] in message and str(flags[1]) in message
+    assert not data.run("x").exists()
+
+
 def test_a_missing_run_is_refused_by_name(refused, teacher):
     ask = ("--experiment", "absent", "--task", "sst2", *CPU)
     for script in ("run_fine_tune_eval", "generate_test_prediction"):
@@ -471,7 +496,7 @@ def test_golden_losses(script, data, run, teacher, encoder):
 
 def test_layers_that_teach_nobody_are_named(run, data, teacher, caplog):
     run("run_lad_distil", "--experiment", "s", "--teacher_exp", "teacher", *QUICK, "--num_hidden_layers", 3)
-    assert "teacher layers above 3 teach nobody" in caplog.text
+    assert "teacher layers that teach nobody: 4" in caplog.text
 
 
 def test_a_gate_schedule_of_its_own_warms_up_in_proportion(run, data, teacher):

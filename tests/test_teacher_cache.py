@@ -61,7 +61,12 @@ def asked(monkeypatch) -> list[int]:
     return rows
 
 
-@pytest.mark.parametrize("flags", [(), ("--reverse_gate", "--accum_step", 5), ("--num_hidden_layers", 1)], ids=str)
+@pytest.mark.parametrize(
+    "flags",
+    [(), *(pytest.param(flags, marks=pytest.mark.slow)
+           for flags in (("--reverse_gate", "--accum_step", 5), ("--num_hidden_layers", 1)))],
+    ids=str,
+)  # fmt: skip
 def test_a_run_from_the_cache_equals_the_run_of_the_live_teacher(flags, data, run, teacher):
     run("run_lad_distil", "--experiment", "live", *BASE, *flags)
     assert folders() == []
@@ -242,7 +247,7 @@ def test_another_checkpoint_or_other_rows_have_another_folder(data, run, teacher
     assert_same_run(data, "early", "live")
 
 
-@pytest.mark.parametrize("at", [0, 3, 9])
+@pytest.mark.parametrize("at", [pytest.param(0, marks=pytest.mark.slow), 3, pytest.param(9, marks=pytest.mark.slow)])
 def test_an_interruption_leaves_nothing_that_looks_complete(at, data, run, teacher, monkeypatch):
     calls, plain = [], LiveTeacher.run
 

@@ -1,0 +1,474 @@
+"""Tests of the comparison of methods: what it runs, what it reads, what its report says."""
+
+import csv
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from fine_tune.path import PROJECT
+from fine_tune.suite import METHODS
+
+BASE = ("--suite", "s", "--task", "sst2", "--teacher_exp", "teacher", "--device_id", -1, "--seeds", "1,2")
+QUICK = (*BASE, "--total_step", 2, "--set", "batch_size=8", "--set", "lr=0.05")
+TWO = (*QUICK, "--methods", "ft,lad")
+RUNS = ["s-ft-1", "s-lad-1", "s-ft-2", "s-lad-2"]
+
+
+@pytest.fixture
+def made(monkeypatch, run):
+    """Scripts run in this process; gives the names of what was run."""
+    from fine_tune import suite_run, suite_score
+
+    names = []
+
+    def call(suite, script, words, name, what, lock):
+        names.append(name)
+        monkeypatch.setattr(sys, "argv", [f"{script}.py"])
+        run(script, *words)
+
+    for module in (suite_run, suite_score):
+        monkeypatch.setattr(module, "call", call)
+    monkeypatch.setattr("fine_tune.statistics.RECOMPUTED", 20)
+    return names
+
+
+def suite(data, name="report.csv"):
+    """A table of the suite `s`, or another file."""
+    text = (data.root / "suites" / "s" / name).read_text(encoding="utf-8")
+    return list(csv.DictReader(text.splitlines())) if name.endswith("csv") else text
+
+
+def predictions(data, experiment, split="dev"):
+    """Steps whose predictions on a split are there."""
+    return sorted(int(file.stem.split("-")[-1]) for file in data.run(experiment).glob(f"prediction_{split}-*.tsv"))
+
+
+def grow(data, times=10):
+    """SST-2 with its 24 training rows many times over."""
+    file = data.file("SST-2/train.tsv")
+    header, *rows = file.read_text(encoding="utf-8").splitlines()
+    file.write_text("\n".join([header, *rows * times]) + "\n", encoding="utf-8")
+
+
+def test_a_suite_from_the_first_run_to_the_report(data, run, teacher, made, capsys):
+    run("run_suite", *QUICK, "--methods", "ft,lad,warm=kd", "--set", "warm.softmax_temp=4")
+    assert made == ["s-ft-1", "s-lad-1", "s-warm-1", "s-ft-2", "s-lad-2", "s-warm-2"]
+    assert capsys.readouterr().out.endswith("suites/s/report.md\n")
+    files = {path.name for path in (data.root / "suites" / "s").iterdir()}
+    assert files == {"report.md", "report.csv", "pairs.csv", "report.png", "speed.json", "suite.json", ".lock"}
+    for name in made:
+        config = data.config(name)
+        assert (config["dataset"], config["total_step"], config["batch_size"], config["lr"]) == ("train", 2, 8, 0.05)
+        assert (config["seed"], config["teacher_exp"], config["tckpt"]) == (int(name[-1]), "teacher", 4)
+        assert config.get("softmax_temp") == {"ft": None, "lad": 1.0, "warm": 4.0}[name[2:-2]]
+        assert [path.name for path in data.run(name).glob("model-*.pt")] == ["model-2.pt"]
+
+    rows = {row["row"]: row for row in suite(data)}
+    assert list(rows) == ["teacher", "ft", "lad", "warm"]
+    for name, row in rows.items():
+        own = [("teacher", 4)] * 2 if name == "teacher" else [(f"s-{name}-{seed}", 2) for seed in (1, 2)]
+        tables = [np.loadtxt(data.run(e) / f"prediction_dev-{step}.tsv", skiprows=1) for e, step in own]
+        accuracy = [np.mean(table[:, 1] == table[:, 2]) for table in tables]
+        assert [float(row[f"accuracy_seed_{seed}"]) for seed in (1, 2)] == accuracy
+        assert float(row["accuracy"]) == pytest.approx(np.mean(accuracy))
+        assert float(row["of_teacher"]) == pytest.approx(np.mean(accuracy) / float(rows["teacher"]["accuracy"]))
+        assert row["accuracy_sd"] == "" if name == "teacher" else float(row["accuracy_sd"]) == np.std(accuracy, ddof=1)
+        assert float(row["accuracy_low"]) <= float(row["accuracy"]) <= float(row["accuracy_high"])
+        weights = data.state(*own[0]).values()
+        assert int(row["parameters"]) == sum(value.numel() for value in weights) and float(row["milliseconds"]) > 0
+    pairs = [(row["one"], row["other"]) for row in suite(data, "pairs.csv")]
+    assert pairs == [("teacher", "ft"), ("teacher", "lad"), ("teacher", "warm"), ("ft", "lad"), ("ft", "warm"),
+                     ("lad", "warm")]  # fmt: skip
+    assert all(float(row["holm_p"]) >= float(row["p"]) > 0 for row in suite(data, "pairs.csv"))
+    report = suite(data, "report.md")
+    for word in ("# s: sst2 dev, 8 rows", "--methods ft,lad,warm=kd", "seeds: 1, 2", "updates of every student: 2",
+                 "warm=kd batch_size=8 lr=0.05 softmax_temp=4", "| lad - warm |", "(report.png)"):  # fmt: skip
+        assert word in report
+    assert (data.root / "suites" / "s" / "report.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_the_scores_are_those_of_the_evaluation(data, run, teacher, made):
+    run("run_suite", *TWO)
+    run("run_fine_tune_eval", "--experiment", "s-lad-2", "--task", "sst2", "--device_id", -1)
+    want = data.config("s-lad-2", name="eval_dev.json")["checkpoints"]["2"]["accuracy"]
+    assert float(suite(data)[2]["accuracy_seed_2"]) == want
+
+
+def test_every_cell_hangs_on_the_predictions(data, run, teacher, made):
+    run("run_suite", *TWO)
+    before, pairs = suite(data), suite(data, "pairs.csv")
+    file = data.run("s-lad-2") / "prediction_dev-2.tsv"
+    lines = [line.split("\t") for line in file.read_text(encoding="utf-8").splitlines()]
+    right = [line[1] == line[2] for line in lines[1:]]
+    for line in lines[1:]:
+        line[2] = str(1 - int(line[1]))  # all wrong
+    file.write_text("\n".join("\t".join(line) for line in lines) + "\n", encoding="utf-8")
+    made.clear()
+    run("run_suite", *TWO, "--report_only")
+    after = suite(data)
+    assert made == [] and after[:2] == before[:2] and "report_only" not in suite(data, "report.md")
+    assert float(after[2]["accuracy_seed_2"]) == 0 < float(before[2]["accuracy_seed_2"]) == np.mean(right)
+    assert after[2]["accuracy_seed_1"] == before[2]["accuracy_seed_1"]
+    for column in ("accuracy", "accuracy_sd", "accuracy_low", "of_teacher"):
+        assert after[2][column] != before[2][column]
+    moved = [old != new for old, new in zip(pairs, suite(data, "pairs.csv"), strict=True)]
+    assert moved == [False, True, True]  # those with lad
+
+
+def test_a_seed_gives_all_students_the_same_start_and_the_same_data(data, run, teacher, made):
+    """Without what its teacher says, a student of LAD is the one that learns from labels alone."""
+    alone = ("lad.soft_weight=0", "lad.hard_weight=1", "lad.hidden_mse_weight=0", "dropout=0", "eps=1", "log_step=1")
+    run("run_suite", *TWO, "--total_step", 4, *(word for setting in alone for word in ("--set", setting)))
+    losses = {name: [line.get("hard_loss", line["loss"]) for line in data.metrics(name)] for name in RUNS}
+    assert losses["s-lad-1"] == pytest.approx(losses["s-ft-1"], rel=1e-5)
+    assert losses["s-lad-2"] == pytest.approx(losses["s-ft-2"], rel=1e-5)
+    assert losses["s-ft-1"] != pytest.approx(losses["s-ft-2"], rel=1e-4)
+    pair = suite(data, "pairs.csv")[-1]
+    assert (pair["one"], pair["other"], float(pair["difference"]), float(pair["p"])) == ("ft", "lad", 0, 1)
+
+
+@pytest.mark.slow
+def test_started_again_it_makes_what_is_missing(data, run, teacher, made):
+    run("run_suite", *TWO)
+    want = suite(data)
+    made.clear()
+    run("run_suite", *TWO)
+    assert made == [] and suite(data) == want  # and nothing is timed again
+    about = data.config("s-lad-1", name="run.json")
+    (data.run("s-lad-1") / "run.json").write_text(json.dumps(about | {"end": None}), encoding="utf-8")
+    shutil.rmtree(data.run("s-ft-2"))
+    (data.run("s-lad-2") / "prediction_dev-2.tsv").unlink()
+    run("run_suite", *TWO)
+    assert made == ["s-lad-1", "s-ft-2"]
+    assert [{**row, "milliseconds": ""} for row in suite(data)] == [{**row, "milliseconds": ""} for row in want]
+    made.clear()
+    run("run_suite", *TWO, "--seeds", "1,2,3")
+    assert made == ["s-ft-3", "s-lad-3"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_says_how_to_go_on(number, data, run, teacher, monkeypatch, capsys):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("fine_tune.suite_run.call", lambda *_: signal.raise_signal(number))
+    with pytest.raises(SystemExit) as end:
+        run("run_suite", *TWO)
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "\ninterrupted; the same command goes on from here\n"
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.slow
+def test_a_run_that_was_made_otherwise_is_refused_unless_it_may_be_replaced(data, run, refused, teacher, made):
+    run("run_suite", *TWO)
+    made.clear()
+    message = refused("run_suite", *TWO, "--set", "lad.softmax_temp=7")
+    assert "row lad, seed 1" in message and "softmax_temp 1.0, now it is 7.0" in message
+    assert "--suite" in message and "--overwrite" in message
+    assert "script run_lad_distil, now it is run_kd_distil" in refused("run_suite", *QUICK, "--methods", "ft,lad=kd")
+    assert "gate_lr" in refused("run_suite", *TWO, "--set", "gate_lr=0.5")
+    assert "num_hidden_layers 2, now it is 1" in refused("run_suite", *TWO, "--set", "num_hidden_layers=1")
+    assert "tckpt 4, now it is 2" in refused("run_suite", *TWO, "--tckpt", 2)
+    assert made == []
+    other = ("--set", "lad.softmax_temp=7", "--set", "lad.num_hidden_layers=1")
+    run("run_suite", *TWO, *other, "--overwrite")
+    assert made == ["s-lad-1", "s-lad-2"] and data.config("s-lad-1")["softmax_temp"] == 7
+    assert "softmax_temp 7.0, now it is 1.0" in refused("run_suite", *TWO, *other[2:])
+    assert "num_hidden_layers 1, now it is left open" in refused("run_suite", *TWO, *other[:2])
+
+
+def test_what_the_run_filled_in_is_no_difference(data, run, teacher, made):
+    """config.json holds sizes, layer map and updates that the command left open."""
+    flags = (*BASE, "--methods", "lad-reverse", "--epoch", 1.5, "--set", "layer_map=last")
+    run("run_suite", *flags)
+    assert data.config("s-lad-reverse-1")["reverse_gate"] and data.config("s-lad-reverse-1")["layer_map"] != "last"
+    made.clear()
+    run("run_suite", *flags)
+    assert made == []
+
+
+BAD = {
+    "method": ("--methods ft,lda", "--methods lda: the methods are ft, kd, "),
+    "same name": ("--methods lad,lad", "a row needs a name of its own"),
+    "teacher": ("--methods teacher=ft", "a row needs a name of its own"),
+    "name": ("--methods a/b=ft", "--methods may hold letters"),
+    "suite": ("--suite ../s", "--suite may hold letters"),
+    "seeds": ("--seeds 1,1", "--seeds must be different numbers such as 1,2,3, got '1,1'"),
+    "seed": ("--seeds a", "--seeds must be different numbers"),
+    "task": ("--task wnli", "--task must be one of"),
+    "split": ("--dataset train", "--dataset train: must be a dev split of sst2, dev"),
+    "teacher run": ("--teacher_exp absent", "--teacher_exp"),
+    "checkpoint": ("--tckpt 3", "--tckpt 3"),
+    "no value": ("--set lr", "--set lr: write key=value or ROW.key=value"),
+    "row": ("--set x.lr=1", "--set x.lr=1: the rows are ft, lad"),
+    "flag": ("--set no_such=1", "no script of these rows has the flag --no_such"),
+    "flag of the row": ("--set ft.softmax_temp=1", "no script of ft has the flag --softmax_temp"),
+    "own": ("--set lad.seed=1", "--set lad.seed=1: seed is given by the suite"),
+    "own, by another name": ("--set max_steps=1", "total_step is given by the suite"),
+    "help": ("--set help=true", "help is given by the suite"),
+    "method's": ("--methods lad-reverse --set reverse_gate=true", "reverse_gate is given by the method lad-reverse"),
+    "switch": ("--set amp=yes", "--amp is a switch, its only value is true"),
+    "type": ("--set lr=fast", "--lr/--learning_rate: invalid float value: 'fast'"),
+    "range": ("--set lad.soft_weight=-1", "--soft_weight must be >= 0, got -1.0"),
+    "updates": ("--total_step 0", "--total_step must be > 0, got 0"),
+    "unequal epochs": ("--set lad.batch_size=4", "batch_size 4 and 32 make epochs of unlike updates"),
+    "selection on dev": ("--ckpt_step 1", "need --select_on train_select"),
+    "sweep on dev": ("--sweep x.yaml", "need --select_on train_select"),
+    "nothing there": ("--report_only", "s-ft-1 is not finished; leave out --report_only"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_refused_before_anything_runs(case, data, refused, teacher, made):
+    words, want = BAD[case]
+    assert want in refused("run_suite", *BASE, "--methods", "ft,lad", *words.split())
+    assert made == [] and not data.run("s-ft-1").exists()
+
+
+def test_a_folder_that_no_suite_made_is_left_alone(data, refused, teacher, made):
+    folder = data.run("s-ft-1")
+    folder.mkdir()
+    (folder / "config.json").write_text("{}", encoding="utf-8")
+    assert "has no run.json, so it may be another's" in refused("run_suite", *TWO)
+    (folder / "run.json").write_text("{", encoding="utf-8")
+    assert "run.json: not a JSON object" in refused("run_suite", *TWO)
+    (folder / "config.json").unlink()
+    assert "is not a run (it has no config.json); it is left alone" in refused("run_suite", *TWO)
+    assert [path.name for path in folder.iterdir()] == ["run.json"]
+
+
+def test_a_missing_dev_split_is_missed_at_the_start(data, refused, teacher, made):
+    data.file("SST-2/dev.tsv").unlink()
+    assert "scripts/prepare_sst2.sh" in refused("run_suite", *TWO)
+    assert made == []
+
+
+@pytest.mark.slow
+def test_another_task_needs_another_name(data, run, refused, teacher, made):
+    run("run_suite", *TWO)
+    data.write("rte")
+    shutil.copytree(teacher, data.run("teacher", "rte"))
+    assert "--suite s is a comparison on sst2" in refused("run_suite", *TWO, "--task", "rte")
+
+
+def test_predictions_of_other_rows_are_not_compared(data, run, refused, teacher, made):
+    run("run_suite", *TWO)
+    file = data.run("s-lad-1") / "prediction_dev-2.tsv"
+    whole = file.read_text(encoding="utf-8")
+    file.write_text(whole[: whole.rstrip("\n").rindex("\n") + 1], encoding="utf-8")
+    assert f"{file} has other rows or labels" in refused("run_suite", *TWO)
+    file.write_text(whole.replace("label", "gold"), encoding="utf-8")
+    assert f"{file}: not a table with id, label and prediction" in refused("run_suite", *TWO)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["cola", "stsb", "mrpc"])
+def test_tasks_with_other_metrics(task, data, run, encoder, made):
+    data.write(task)
+    base = ("--task", task, "--device_id", -1, "--total_step", 2)
+    run("run_fine_tune", "--experiment", "t", "--ptrain_ver", encoder, "--max_seq_len", 24, *base)
+    run("run_suite", *QUICK, "--methods", "ft,lad", "--task", task, "--teacher_exp", "t")
+    run("run_fine_tune_eval", "--experiment", "s-ft-1", "--task", task, "--device_id", -1)
+    scores = data.config("s-ft-1", task, "eval_dev.json")["checkpoints"]["2"]
+    names = {"cola": ("matthews", "accuracy"), "stsb": ("pearson", "spearman"), "mrpc": ("accuracy", "f1")}[task]
+    assert float(suite(data)[1][f"{names[0]}_seed_1"]) == scores[names[0]]
+    assert 0 <= abs(float(suite(data)[1][names[1]])) <= 1
+    mcnemar = [name for name in suite(data, "pairs.csv")[0] if name.startswith("mcnemar")]
+    assert mcnemar == ([] if task == "stsb" else ["mcnemar_p_seed_1", "mcnemar_p_seed_2"])
+
+
+@pytest.mark.slow
+def test_every_method_can_be_compared_and_all_start_alike(data, run, teacher, made):
+    """The learning rate of the first update is 0: a student of one update is as it started."""
+    run("run_suite", *QUICK, "--seeds", "1", "--total_step", 1, "--methods", ",".join(METHODS))
+    assert [row["row"] for row in suite(data)] == ["teacher", *METHODS] and suite(data)[1]["accuracy_sd"] == ""
+    start = data.state("s-ft-1", 1)
+    for row in METHODS:
+        assert all(value.equal(start[key]) for key, value in data.state(f"s-{row}-1", 1).items()), row
+
+
+def spoil_dev(data):
+    """Make any reading of dev an error; gives what puts it back."""
+    file = data.file("SST-2/dev.tsv")
+    text = file.read_text(encoding="utf-8")
+    file.write_text("not to be read\n", encoding="utf-8")
+    return lambda: file.write_text(text, encoding="utf-8")
+
+
+SELECT = (*BASE, "--methods", "ft,lad", "--select_on", "train_select", "--set", "lr=0.05", "--set", "batch_size=8")
+
+
+def test_checkpoints_are_chosen_on_the_slice_and_dev_is_read_at_the_end(data, run, refused, teacher, made):
+    grow(data)
+    put_back = spoil_dev(data)
+    select = (*SELECT, "--total_step", 6, "--ckpt_step", 2)
+    assert "dev.tsv:1: missing column" in refused("run_suite", *select)  # everything else is done
+    assert made == [*RUNS, *(f"{name}-train_select" for name in RUNS)]
+    for name in RUNS:
+        assert data.config(name)["dataset"] == "train_fit"
+        assert predictions(data, name, "train_select") == [2, 4, 6] and predictions(data, name) == []
+    put_back()
+    made.clear()
+    run("run_suite", *select)
+    assert made == []
+    chosen = {}
+    for name in RUNS:
+        best = data.config(name, name="eval_train_select.json")["best"]["accuracy"]
+        chosen[name] = min(step for step, value in best if value == best[0][1])
+        assert predictions(data, name) == [chosen[name]]  # and no other
+    assert not list(data.run("s-ft-1").glob("eval_dev.json"))
+    steps = "; ".join(f"{row} " + ", ".join(str(chosen[f"s-{row}-{seed}"]) for seed in (1, 2)) for row in ("ft", "lad"))
+    assert f"the best on train_select (which the teacher was trained on): {steps}" in suite(data, "report.md")
+
+
+def test_the_choice_hangs_on_the_predictions_on_the_slice(data, run, teacher, made):
+    grow(data)
+    select = (*SELECT, "--total_step", 4, "--ckpt_step", 2)
+    run("run_suite", *select)
+    (before,) = predictions(data, "s-ft-1")
+    file = data.run("s-ft-1") / f"prediction_train_select-{6 - before}.tsv"
+    header, *lines = [line.split("\t") for line in file.read_text(encoding="utf-8").splitlines()]
+    text = "\n".join("\t".join(line) for line in [header, *([i, gold, gold, *rest] for i, gold, _, *rest in lines)])
+    file.write_text(text + "\n", encoding="utf-8")
+    worse = data.run("s-ft-1") / f"prediction_train_select-{before}.tsv"
+    wrong = "\n".join("\t".join(line) for line in [header, *([i, g, str(1 - int(g)), *r] for i, g, _, *r in lines)])
+    worse.write_text(wrong + "\n", encoding="utf-8")
+    run("run_suite", *select)
+    assert predictions(data, "s-ft-1") == [2, 4] and f"ft {6 - before}, " in suite(data, "report.md")
+
+
+@pytest.mark.slow
+def test_a_sweep_chooses_on_the_slice_and_the_winner_runs(data, run, refused, teacher, made, tmp_path):
+    grow(data)
+    put_back = spoil_dev(data)
+    grid = tmp_path / "grid.yaml"
+    grid.write_text("lad:\n  lr: [1.0e-9, 0.05]\n  softmax_temp: [1, 4]\n", encoding="utf-8")
+    swept = (*SELECT, "--total_step", 4, "--ckpt_step", 4, "--sweep", grid)
+    assert "dev.tsv:1: missing column" in refused("run_suite", *swept)
+    names = [f"s-lad+lr={lr}+softmax_temp={temp}" for lr in ("1e-09", "0.05") for temp in (1, 4)]
+    trained = [f"{name}-{seed}" for seed in (1, 2) for name in names]
+    assert made[:16] == [*trained, *(f"{name}-train_select" for name in trained)]
+    assert made[16:20] == RUNS
+    points = json.loads(suite(data, "sweep.json"))
+    assert [point["row"] for point in points] == ["lad"] * 4
+    assert [point["point"] for point in points] == [name.removeprefix("s-lad+") for name in names]
+    for point, name in zip(points, names, strict=True):
+        scores = [data.config(f"{name}-{seed}", name="eval_train_select.json") for seed in (1, 2)]
+        values = [score["checkpoints"]["4"]["accuracy"] for score in scores]
+        assert [point["accuracy_seed_1"], point["accuracy_seed_2"]] == values
+        assert point["accuracy_mean"] == pytest.approx(np.mean(values))
+    means = [point["accuracy_mean"] for point in points]
+    assert [point["chosen"] for point in points] == [index == means.index(max(means)) for index in range(4)]
+    winner = points[means.index(max(means))]["point"]
+    config = data.config("s-lad-1")
+    assert winner == f"lr={config['lr']:g}+softmax_temp={config['softmax_temp']:g}"
+    assert data.config("s-ft-1")["lr"] == 0.05
+    assert [row["point"] for row in suite(data, "sweep.csv")] == [point["point"] for point in points]
+    put_back()
+    made.clear()
+    run("run_suite", *swept)
+    assert made == [] and predictions(data, trained[0]) == [] and predictions(data, "s-lad-1") == [4]
+
+
+GRIDS = {
+    "yaml": ("lad: [", "not a YAML file"),
+    "list": ("- lad\n", "must map rows (ft, lad) to their flags"),
+    "empty": ("", "must map rows (ft, lad) to their flags"),
+    "row": ("pkd:\n  lr: [1]\n", "must map rows (ft, lad) to their flags, got 'pkd'"),
+    "no flags": ("lad: 3\n", "lad must map flags to lists of values, got 3"),
+    "no list": ("lad:\n  lr: 0.1\n", "lad, lr: must be a list of different values, got 0.1"),
+    "twice": ("lad:\n  lr: [0.1, 0.1]\n", "must be a list of different values, got [0.1, 0.1]"),
+    "flag": ("ft:\n  softmax_temp: [1]\n", "--sweep, ft: its script has no flag --softmax_temp"),
+    "own": ("ft:\n  seed: [1]\n", "seed is given by the suite"),
+    "range": ("ft:\n  lr: [-1]\n", "--lr must be > 0, got -1.0"),
+    "name": ("ft:\n  ptrain_ver: [a/b]\n", "--sweep, ft: values may hold letters"),
+}
+
+
+@pytest.mark.parametrize("case", GRIDS)
+def test_a_bad_grid_is_refused(case, refused, teacher, made, tmp_path):
+    text, want = GRIDS[case]
+    (tmp_path / "grid.yaml").write_text(text, encoding="utf-8")
+    assert want in refused("run_suite", *SELECT, "--total_step", 2, "--sweep", tmp_path / "grid.yaml")
+    assert made == []
+
+
+LONG = (*TWO, "--total_step", 100, "--set", "log_step=1")
+
+
+class Terminal:
+    """Starts `run_suite.py` in processes of its own, to be interrupted."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def start(self):
+        return subprocess.Popen(
+            [sys.executable, str(PROJECT / "run_suite.py"), *map(str, LONG)], start_new_session=True, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "DATA_DIR": str(self.data.root)},
+        )  # fmt: skip
+
+    def start_until(self, experiment):
+        """Start it, and wait until a run is being trained."""
+        process, log = self.start(), self.data.run(experiment) / "metrics.jsonl"
+        while process.poll() is None and not (log.is_file() and log.stat().st_size):
+            time.sleep(0.02)
+        assert process.poll() is None, process.communicate()
+        return process
+
+
+@pytest.mark.slow
+def test_interrupted_twice_it_ends_with_the_same_table(data, run, teacher, made):
+    """Ctrl-C in the second run, the suite killed in the third; then all of it in one go."""
+    terminal = Terminal(data)
+    process = terminal.start_until("s-lad-1")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate()
+    assert (process.returncode, err) == (130, "\ninterrupted; the same command goes on from here\n")
+    assert "run 1 of 4: s-ft-1 .." in out and data.config("s-lad-1", name="run.json")["end"] is None
+    first = data.config("s-ft-1", name="run.json")
+
+    process = terminal.start_until("s-ft-2")
+    os.killpg(process.pid, signal.SIGSTOP)
+    process.kill()  # the suite, not its run
+    process.communicate()
+    another = terminal.start()
+    assert "is in use" in another.communicate()[1] and another.returncode == 2
+    os.killpg(process.pid, signal.SIGKILL)
+    with (data.root / "suites" / "s" / ".lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # waits until it is gone
+
+    process = terminal.start()
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    assert "run 3 of 4: s-ft-2 .." in out and "s-lad-1" not in out
+    assert data.config("s-ft-1", name="run.json") == first
+    went_on, pairs = suite(data), suite(data, "pairs.csv")
+    tables = {name: (data.run(name) / "prediction_dev-100.tsv").read_bytes() for name in RUNS}
+
+    for name in RUNS:
+        shutil.rmtree(data.run(name))
+    shutil.rmtree(data.root / "suites")
+    run("run_suite", *LONG)
+    assert {name: (data.run(name) / "prediction_dev-100.tsv").read_bytes() for name in RUNS} == tables
+    assert suite(data, "pairs.csv") == pairs
+    assert [{**row, "milliseconds": ""} for row in suite(data)] == [{**row, "milliseconds": ""} for row in went_on]
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_ends_the_suite_with_its_message(data, teacher, refused):
+    """And what was made before stays."""
+    flags = (*TWO, "--set", "lad.gate_lr=-1")
+    message = refused("run_suite", *flags)
+    assert "s-lad-1 failed: run_lad_distil.py: error: --gate_lr must be > 0, got -1.0 (log: " in message
+    log = data.root / "suites" / "s" / "lad-1.log"
+    assert str(log) in message and log.is_file()
+    assert data.config("s-ft-1", name="run.json")["end"] and not data.run("s-lad-1").exists()
