@@ -124,6 +124,7 @@ def test_every_cell_hangs_on_the_predictions(data, run, teacher, made):
     assert moved == [False, True, True]  # those with lad
 
 
+@pytest.mark.slow
 def test_a_seed_gives_all_students_the_same_start_and_the_same_data(data, run, teacher, made):
     """Without what its teacher says, a student of LAD is the one that learns from labels alone."""
     alone = ("lad.soft_weight=0", "lad.hard_weight=1", "lad.hidden_mse_weight=0", "dropout=0", "eps=1", "log_step=1")
@@ -259,6 +260,7 @@ def test_another_task_needs_another_name(data, run, refused, teacher, made):
     assert "--suite s is a comparison on sst2" in refused("run_suite", *TWO, "--task", "rte")
 
 
+@pytest.mark.slow
 def test_predictions_of_other_rows_are_not_compared(data, run, refused, teacher, made):
     run("run_suite", *TWO)
     file = data.run("s-lad-1") / "prediction_dev-2.tsv"
@@ -306,6 +308,7 @@ def spoil_dev(data):
 SELECT = (*BASE, "--methods", "ft,lad", "--select_on", "train_select", "--set", "lr=0.05", "--set", "batch_size=8")
 
 
+@pytest.mark.slow
 def test_checkpoints_are_chosen_on_the_slice_and_dev_is_read_at_the_end(data, run, refused, teacher, made):
     grow(data)
     put_back = spoil_dev(data)
@@ -329,6 +332,7 @@ def test_checkpoints_are_chosen_on_the_slice_and_dev_is_read_at_the_end(data, ru
     assert f"the best on train_select (which the teacher was trained on): {steps}" in suite(data, "report.md")
 
 
+@pytest.mark.slow
 def test_the_choice_hangs_on_the_predictions_on_the_slice(data, run, teacher, made):
     grow(data)
     select = (*SELECT, "--total_step", 4, "--ckpt_step", 2)
