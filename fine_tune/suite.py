@@ -4,14 +4,13 @@ A suite has rows, each a method with its settings, and runs each row with each s
 """
 
 import importlib
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fine_tune.flag import Parser, from_args
-from fine_tune.path import experiment_name, run_dir, suite_dir
+from fine_tune.path import experiment_name, read_json, run_dir, suite_dir
 from fine_tune.task import Task
 
 METHODS: dict[str, tuple[str, dict[str, str]]] = {
@@ -107,16 +106,9 @@ class Run(NamedTuple):
         return int(read_json(self.folder / "config.json")["total_step"])
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    """Read an object; {} where there is no file.
-
-    Raises:
-        ValueError: The file is damaged.
-    """
-    try:
-        return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
-    except ValueError as error:
-        raise ValueError(f"{file}: not a JSON object: {error}") from None
+def read_if_there(file: Path) -> dict[str, Any]:
+    """Read a JSON object; {} where there is no file."""
+    return read_json(file) if file.is_file() else {}
 
 
 def script_parser(method: str) -> Parser:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fine_tune.path import PROJECT, write_json
-from fine_tune.suite import METHODS, Run, Suite, read_json, script_parser
+from fine_tune.suite import METHODS, Run, Suite, read_if_there, script_parser
 
 PLACES = {"experiment", "overwrite", "device_id", "tdevice_id", "gate_device_id", "from_config"}
 """Flags that may differ between what a run was made with and what is asked."""
@@ -36,7 +36,7 @@ def locked(suite: Suite, argv: Sequence[str]) -> Iterator[int]:
             what = "is in use, by another run_suite.py or by a run that one left behind; wait for it, or end it"
             raise BlockingIOError(f"{suite.folder} {what}") from None
         about = suite.folder / "suite.json"
-        task = read_json(about).get("task", suite.task.name)
+        task = read_if_there(about).get("task", suite.task.name)
         if task != suite.task.name:
             raise ValueError(f"--suite {suite.name} is a comparison on {task}; choose another name")
         write_json(about, {"task": task, "argv": list(argv)})
@@ -55,13 +55,13 @@ def is_finished(run: Run, overwrite: bool) -> bool:
     """
     if not (run.folder / "config.json").is_file():
         return False  # if there is a folder all the same, the script does not touch it
-    config, about = read_json(run.folder / "config.json"), read_json(run.folder / "run.json")
+    config, about = read_if_there(run.folder / "config.json"), read_if_there(run.folder / "run.json")
     if not about:
         if overwrite:
             return False
         raise ValueError(f"{run.folder} has no run.json, so it may be another's; move it, or pass --overwrite")
     made = read_command(run.row.method, about["argv"])
-    gate = {f"gate_{key}": value for key, value in read_json(run.folder / "gate_config.json").items()}
+    gate = {f"gate_{key}": value for key, value in read_if_there(run.folder / "gate_config.json").items()}
     for key in sorted(run.asked.keys() - PLACES, key=lambda key: (key != "script", key)):
         asked, was = run.asked[key], made.get(key, run.asked[key])
         if asked is not None and key != "layer_map":  # which config.json holds in numbers

@@ -17,7 +17,7 @@ from fine_tune.device import resolve_device
 from fine_tune.path import run_dir, write_json
 from fine_tune.placement import place
 from fine_tune.results import prediction_file, read_prediction, score
-from fine_tune.suite import TEACHER, Row, Run, Suite, read_json
+from fine_tune.suite import TEACHER, Row, Run, Suite, read_if_there
 from fine_tune.suite_run import call
 from fine_tune.task import Task
 
@@ -110,10 +110,10 @@ def measure(suite: Suite, chosen: Mapping[str, list[Choice]]) -> dict[str, dict[
     file = suite.folder / "speed.json"
     firsts = {row: choices[0] for row, choices in chosen.items()}
     names = {
-        row: f"{first.experiment} {first.step} {read_json(first.folder / 'run.json').get('start')}"
+        row: f"{first.experiment} {first.step} {read_if_there(first.folder / 'run.json').get('start')}"
         for row, first in firsts.items()
     }
-    kept = {row: speed for row, speed in read_json(file).items() if speed["model"] == names.get(row)}
+    kept = {row: speed for row, speed in read_if_there(file).items() if speed["model"] == names.get(row)}
     if suite.report_only or kept.keys() == names.keys():
         return kept
     device = resolve_device(suite.device_id)
@@ -131,7 +131,7 @@ def measure(suite: Suite, chosen: Mapping[str, list[Choice]]) -> dict[str, dict[
 
 def facts(suite: Suite, runs: Sequence[Run], chosen: Mapping[str, list[Choice]], argv: Sequence[str]) -> dict[str, str]:
     """Collect what the results depend on."""
-    about = [read_json(run.folder / "run.json") for run in runs]
+    about = [read_if_there(run.folder / "run.json") for run in runs]
 
     def all_of(key: str) -> str:
         return ", ".join(dict.fromkeys(str(each[key]) for each in about))
@@ -141,7 +141,7 @@ def facts(suite: Suite, runs: Sequence[Run], chosen: Mapping[str, list[Choice]],
         return " ".join([name, *(f"{key}={value}" for key, value in row.settings.items())])
 
     ref, rows = suite.teacher, {run.row.name: run.row for run in runs}
-    seen = read_json(chosen[TEACHER][0].folder / "config.json").get("dataset", "train")
+    seen = read_if_there(chosen[TEACHER][0].folder / "config.json").get("dataset", "train")
     known = " (which the teacher was trained on)" if seen == "train" else ""
     steps = "; ".join(f"{row} {', '.join(str(c.step) for c in own)}" for row, own in chosen.items() if row != TEACHER)
     return {
