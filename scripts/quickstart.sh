@@ -32,7 +32,7 @@ finished LAD || python run_lad_distil.py "${student[@]}" --experiment LAD \
   --softmax_temp 4 --soft_weight 0.5 --hard_weight 0.5 --hidden_mse_weight 10
 finished no_teacher || python run_student_fine_tune.py "${student[@]}" --experiment no_teacher
 
-# 4. One table, two pictures.
+# 4. One table, and pictures.
 python compare_runs.py --task sample --experiment teacher LAD no_teacher --dataset dev
-printf '\nloss curves and gates:\n'
+printf '\npictures, each with its numbers beside it:\n'
 python plot_run.py "$runs/LAD_bert_sample" "$runs/no_teacher_bert_sample"

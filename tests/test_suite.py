@@ -240,7 +240,7 @@ def test_a_folder_that_no_suite_made_is_left_alone(data, refused, teacher, made)
     (folder / "config.json").write_text("{}", encoding="utf-8")
     assert "has no run.json, so it may be another's" in refused("run_suite", *TWO)
     (folder / "run.json").write_text("{", encoding="utf-8")
-    assert "run.json: not a JSON object" in refused("run_suite", *TWO)
+    assert "run.json: not a JSON file" in refused("run_suite", *TWO)
     (folder / "config.json").unlink()
     assert "is not a run (it has no config.json); it is left alone" in refused("run_suite", *TWO)
     assert [path.name for path in folder.iterdir()] == ["run.json"]
