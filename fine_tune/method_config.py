@@ -21,8 +21,8 @@ class GateFlags(Checked):
     """The gates."""
 
     gate_device_id: int | None = flag("device of the gates (default: the student's)", None, DEVICE_ID)
-    gate_init_bias: float | None = flag(
-        "bias the gates start with: 3 lets 95 % of a teacher layer through (default: PyTorch's, about 50 %)", None
+    gate_init_bias: float = flag(
+        "bias the gates start with: 3 lets 95 % of a teacher layer through; 0 is PyTorch's, as released, some 50 %", 0.0
     )
     gate_norm: str = flag(
         "the gates' layer norm is over tokens and width, or over the width", "seq", choices=("seq", "token")

@@ -32,13 +32,13 @@ class GateShape(NamedTuple):
         dimension: D.
         seq_length: Largest S; the norm's affine weight and bias have one row per position.
         norm: `seq` for a norm over tokens and width together (released), `token` for one over the width.
-        init_bias: First value of b; None for PyTorch's.
+        init_bias: First value of b; 0 for PyTorch's, random ones near 0.
     """
 
     dimension: int
     seq_length: int
     norm: str = "seq"
-    init_bias: float | None = None
+    init_bias: float = 0.0
 
 
 class HighwayGate(nn.Module):
@@ -56,7 +56,7 @@ class HighwayGate(nn.Module):
         self.linear = nn.Linear(shape.dimension, shape.dimension)
         self.layernorm = nn.LayerNorm((shape.seq_length, shape.dimension))
         nn.init.xavier_uniform_(self.linear.weight)
-        if shape.init_bias is not None:
+        if shape.init_bias:
             nn.init.constant_(self.linear.bias, shape.init_bias)
 
     def forward(self, previous: Tensor, current: Tensor, mask: Tensor | None = None) -> Tensor:
