@@ -8,11 +8,11 @@ Loops: `fine_tune/train/alp.py`.
 
 from collections.abc import Sequence
 
-from fine_tune.config import STUDENT_GROUPS, CacheConfig
+from fine_tune.config import STUDENT_GROUPS, OutputsConfig
 from fine_tune.flag import Flags, Parser, add_groups, usage_errors
 from fine_tune.method_config import AlpConfig, HiddenConfig, LogitConfig, MapConfig
 
-GROUPS = (*STUDENT_GROUPS, LogitConfig, HiddenConfig, MapConfig, AlpConfig, CacheConfig)
+GROUPS = (*STUDENT_GROUPS, LogitConfig, HiddenConfig, MapConfig, AlpConfig, OutputsConfig)
 
 
 def build_parser() -> Parser:

@@ -8,11 +8,11 @@ Loop: `fine_tune/train/kd.py`.
 
 from collections.abc import Sequence
 
-from fine_tune.config import STUDENT_GROUPS, CacheConfig
+from fine_tune.config import STUDENT_GROUPS, OutputsConfig
 from fine_tune.flag import Flags, Parser, add_groups, usage_errors
 from fine_tune.method_config import LogitConfig
 
-GROUPS = (*STUDENT_GROUPS, LogitConfig, CacheConfig)
+GROUPS = (*STUDENT_GROUPS, LogitConfig, OutputsConfig)
 
 
 def build_parser() -> Parser:

@@ -8,7 +8,7 @@ Loop: `fine_tune/train/lad.py`. In epochs: `run_lad_distil_epoch.py`. Recipes: `
 
 from collections.abc import Sequence
 
-from fine_tune.config import STUDENT_GROUPS, CacheConfig
+from fine_tune.config import STUDENT_GROUPS, OutputsConfig
 from fine_tune.flag import Flags, Parser, add_groups, usage_errors
 from fine_tune.method_config import (
     GATE_GROUPS,
@@ -20,7 +20,7 @@ from fine_tune.method_config import (
     add_gate_flags,
 )
 
-GROUPS = (*STUDENT_GROUPS, LogitConfig, HiddenConfig, MapConfig, GateFlags, ChainConfig, CacheConfig)
+GROUPS = (*STUDENT_GROUPS, LogitConfig, HiddenConfig, MapConfig, GateFlags, ChainConfig, OutputsConfig)
 
 
 def build_parser(description: str | None = __doc__) -> Parser:

@@ -8,11 +8,11 @@ Loop: `fine_tune/train/lad_no.py`.
 
 from collections.abc import Sequence
 
-from fine_tune.config import STUDENT_GROUPS, CacheConfig
+from fine_tune.config import STUDENT_GROUPS, OutputsConfig
 from fine_tune.flag import Flags, Parser, add_groups, usage_errors
 from fine_tune.method_config import GATE_GROUPS, GateFlags, HiddenConfig, LogitConfig, MapConfig, add_gate_flags
 
-GROUPS = (*STUDENT_GROUPS, LogitConfig, HiddenConfig, MapConfig, GateFlags, CacheConfig)
+GROUPS = (*STUDENT_GROUPS, LogitConfig, HiddenConfig, MapConfig, GateFlags, OutputsConfig)
 
 
 def build_parser() -> Parser:

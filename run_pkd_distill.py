@@ -9,11 +9,11 @@ vectors, as published. Loops: `fine_tune/train/pkd.py`.
 
 from collections.abc import Sequence
 
-from fine_tune.config import STUDENT_GROUPS, CacheConfig
+from fine_tune.config import STUDENT_GROUPS, OutputsConfig
 from fine_tune.flag import Flags, Parser, add_groups, usage_errors
 from fine_tune.method_config import HiddenConfig, LogitConfig, MapConfig, PkdConfig
 
-GROUPS = (*STUDENT_GROUPS, LogitConfig, HiddenConfig, MapConfig, PkdConfig, CacheConfig)
+GROUPS = (*STUDENT_GROUPS, LogitConfig, HiddenConfig, MapConfig, PkdConfig, OutputsConfig)
 
 
 def build_parser() -> Parser:

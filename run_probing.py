@@ -10,11 +10,11 @@ teacher layer that it learns. Loops: `fine_tune/train/pkd.py`.
 
 from collections.abc import Sequence
 
-from fine_tune.config import STUDENT_GROUPS, CacheConfig
+from fine_tune.config import STUDENT_GROUPS, OutputsConfig
 from fine_tune.flag import Flags, Parser, add_groups, usage_errors
 from fine_tune.method_config import HiddenConfig, LogitConfig, PkdProbeConfig
 
-GROUPS = (*STUDENT_GROUPS, LogitConfig, HiddenConfig, PkdProbeConfig, CacheConfig)
+GROUPS = (*STUDENT_GROUPS, LogitConfig, HiddenConfig, PkdProbeConfig, OutputsConfig)
 
 
 def build_parser() -> Parser:

@@ -12,11 +12,11 @@ the first student layers learn the gates that you name, the others teacher layer
 from collections.abc import Sequence
 from functools import partial
 
-from fine_tune.config import STUDENT_GROUPS, CacheConfig
+from fine_tune.config import STUDENT_GROUPS, OutputsConfig
 from fine_tune.flag import Flags, Parser, add_groups, usage_errors
 from fine_tune.method_config import GATE_GROUPS, GateFlags, HiddenConfig, LadProbeConfig, LogitConfig, add_gate_flags
 
-GROUPS = (*STUDENT_GROUPS, LogitConfig, HiddenConfig, LadProbeConfig, GateFlags, CacheConfig)
+GROUPS = (*STUDENT_GROUPS, LogitConfig, HiddenConfig, LadProbeConfig, GateFlags, OutputsConfig)
 
 
 def build_parser() -> Parser:

@@ -5,7 +5,8 @@ r"""Compare methods: run what is missing, with every seed; then one table, every
         --epoch 3 --set lr=1e-4 --set warm.softmax_temp=4
 
 A row is METHOD or NAME=METHOD; its runs are the experiments SUITE-ROW-SEED. Interrupted, the same command goes on. All
-students have the same number of updates, and for each seed the same start and the same order of the data. The last
+students have the same number of updates, and for each seed, where `--set` does not say otherwise, the same start and
+the same order of the data. The last
 checkpoints count, unless `--select_on train_select` has them chosen (and `--sweep` hyper-parameters) on 5 % of the
 training rows; the dev split is scored once, at the end. Writes `report.md`, `report.csv`, `pairs.csv`, `report.png` and
 the logs of the runs into `data/suites/SUITE/`. How pairs are tested: `fine_tune/statistics.py`.
@@ -81,10 +82,10 @@ def main(argv: Sequence[str] | None = None) -> None:
                 if select:
                     suite_score.score_slice(suite, runs, lock)
                 chosen = suite_score.choose(suite, runs)
-                files, speed = suite_score.predict(suite, chosen), suite_score.measure(suite, chosen)
-                found = results.compare(files, suite.seeds, task, suite.split)
-                facts = suite_score.facts(suite, runs, chosen, parser.argv)
-                write_report(suite.folder, suite.name, found, speed, facts)
+                files = suite_score.predict(suite, chosen)
+            found = results.compare(files, suite.seeds, task, suite.split)
+        speed, facts = suite_score.measure(suite, chosen), suite_score.facts(suite, runs, chosen, parser.argv)
+        write_report(suite.folder, suite.name, found, speed, facts)
         print(f"\n{suite.folder / 'report.md'}")
     except KeyboardInterrupt:
         parser.exit(130, "\ninterrupted; the same command goes on from here\n")

@@ -62,7 +62,7 @@ METHODS: dict[str, tuple[Callable[..., None], type[Released], list[str]]] = {
     "lad": (run_lad_distil.main, ReleasedLad, HIDDEN),
     "lad-no": (run_lad_no_distil.main, ReleasedLadNo, HIDDEN),
     "pkd": (run_pkd_distill.main, ReleasedPkd, HIDDEN),
-    "alp-kd": (run_alp_distil.main, ReleasedAlp, [*HIDDEN, "--alp_exp", "alp-kd-hidden"]),
+    "alp-kd-hidden": (run_alp_distil.main, ReleasedAlp, [*HIDDEN, "--alp_exp", "alp-kd-hidden"]),
     "kd": (run_kd_distil.main, ReleasedKd, ["--teacher_exp", "teacher"]),
 }
 WARM_UP = 40

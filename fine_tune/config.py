@@ -75,7 +75,6 @@ class TeacherRef(Checked):
     teacher_exp: str = flag("experiment name of the teacher's run")
     tmodel: str = flag("architecture of the teacher", "bert", choices=("bert", "albert"))
     tckpt: int | None = flag("checkpoint of the teacher (default: its last)", None, NOT_NEGATIVE)
-    tdevice_id: int | None = flag("device of the teacher (default: the student's)", None, DEVICE_ID)
 
     def __post_init__(self) -> None:
         """Check ranges and the name."""
@@ -133,10 +132,11 @@ class SpeedConfig(Checked):
 
 
 @dataclass
-class CacheConfig(Checked):
-    """The teacher's outputs on disk."""
+class OutputsConfig(Checked):
+    """The teacher's outputs."""
 
-    teacher_cache: str = flag("what to keep", "none", choices=("none", "logits", "cls", "states"))
+    tdevice_id: int | None = flag("device of the teacher (default: the student's)", None, DEVICE_ID)
+    teacher_cache: str = flag("what to keep on disk", "none", choices=("none", "logits", "cls", "states"))
     cache_budget: float = flag("largest cache in GB", 16.0, POSITIVE)
 
 

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fine_tune.config import STUDENT_GROUPS, CacheConfig, TeacherConfig
+from fine_tune.config import STUDENT_GROUPS, OutputsConfig, TeacherConfig
 from fine_tune.method_config import (
     AlpConfig,
     ChainConfig,
@@ -20,7 +20,7 @@ from fine_tune.method_config import (
 from fine_tune.path import read_json, write_text
 
 GROUPS = (
-    *(*STUDENT_GROUPS, TeacherConfig, CacheConfig, LogitConfig, HiddenConfig, MapConfig, GateFlags, ChainConfig),
+    *(*STUDENT_GROUPS, TeacherConfig, OutputsConfig, LogitConfig, HiddenConfig, MapConfig, GateFlags, ChainConfig),
     *(PkdConfig, AlpConfig, LadProbeConfig, PkdProbeConfig),
 )
 """Every group whose flags can stand in a `config.json`."""

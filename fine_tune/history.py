@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fine_tune.path import read_json
+
 Curve = dict[int, float]
 """Values by update."""
 Shares = dict[int, dict[int, float]]
@@ -64,7 +66,7 @@ def read_run(folder: Path) -> History:
     if not run.log and not run.scores:
         raise ValueError(f"{folder}: no log entries in metrics.jsonl, no eval_*.json; is this the folder of a run?")
     if (config := folder / "config.json").is_file():
-        run.config = _read_object(config)
+        run.config = read_json(config)
     return run
 
 
@@ -88,7 +90,7 @@ def _read_log(file: Path) -> dict[str, Curve]:
 def _read_scores(file: Path) -> dict[str, Curve]:
     """Read the scores of a split, one curve over the checkpoints per metric."""
     scores: dict[str, Curve] = {}
-    split, found = file.stem.removeprefix("eval_"), _read_object(file)
+    split, found = file.stem.removeprefix("eval_"), read_json(file)
     try:
         checkpoints = {int(step): values for step, values in found["checkpoints"].items()}
         for step in sorted(checkpoints):
@@ -97,16 +99,6 @@ def _read_scores(file: Path) -> dict[str, Curve]:
     except (ValueError, TypeError, KeyError, AttributeError):
         raise ValueError(f"{file}: holds no scores by checkpoint; run run_fine_tune_eval.py again") from None
     return scores
-
-
-def _read_object(file: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(file.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{file}: not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{file}: must hold a JSON object, got {type(value).__name__}")
-    return value
 
 
 def chain_shares(openings: Mapping[int, float], reverse: bool = False) -> Shares:

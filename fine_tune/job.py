@@ -12,9 +12,9 @@ from torch import nn
 from fine_tune import build, load, log, run, student
 from fine_tune.batches import Batch, updates
 from fine_tune.config import (
-    CacheConfig,
     EpochConfig,
     OptimConfig,
+    OutputsConfig,
     PrecisionConfig,
     RunConfig,
     SpeedConfig,
@@ -31,7 +31,7 @@ from fine_tune.method_config import GateFlags
 from fine_tune.model.gate import GateChain, GatePairs, GateShape, calibrate
 from fine_tune.model.projection import ProjectedStudent
 from fine_tune.optim import Part, Updater
-from fine_tune.path import log_dir
+from fine_tune.path import digest, log_dir
 from fine_tune.placement import place
 from fine_tune.precision import resolve_precision
 from fine_tune.task import TASKS
@@ -61,8 +61,9 @@ class Job:
         """Find devices, teacher and rows; make sure that the run's folder is free."""
         self.flags, self.argv = flags, argv
         cfg, ref, precision, sizes = flags[RunConfig], flags[TeacherRef], flags[PrecisionConfig], flags[StudentConfig]
-        gate = flags.get(GateFlags)
-        self.devices = build.resolve_devices(cfg.device_id, ref.tdevice_id, gate.gate_device_id if gate else None)
+        outputs, gate = flags.get(OutputsConfig), flags.get(GateFlags)
+        places = (outputs.tdevice_id if outputs else None, gate.gate_device_id if gate else None)
+        self.devices = build.resolve_devices(cfg.device_id, *places)
         precision.precision = resolve_precision(precision.precision, precision.amp, *self.devices)
         run.set_up_process(cfg.seed, self.devices.student)
         run.new_run_dir(cfg, ref)
@@ -120,7 +121,7 @@ class Job:
 
     def open_teacher(self, needs: Needs) -> Teacher:
         """Put the teacher in its place, or read its outputs from a cache; give the gates' norms its scale, if asked."""
-        cfg, cache, speed = self.flags[RunConfig], self.flags[CacheConfig], self.flags[SpeedConfig]
+        cfg, cache, speed = self.flags[RunConfig], self.flags[OutputsConfig], self.flags[SpeedConfig]
         self.place(self.teacher.model, self.devices.teacher)
         above = range(max(needs.layers) + 1, self.layers[0]) if needs.level == "states" else ()
         unread = above if self.gates is None else set(range(self.layers[0])) - set(needs.layers)
@@ -163,7 +164,8 @@ class Job:
         if layer_map is not None:
             values["layer_map"] = written(layer_map)
         places = {name: str(device) for name, device in self.devices._asdict().items()}
-        self.folder = run.start_run(cfg, values, self.student, self.teacher.tokenizer, places, self.argv)
+        made_from = {"teacher_sha256": digest(self.teacher.checkpoint)}
+        self.folder = run.start_run(cfg, values, self.student, self.teacher.tokenizer, places, self.argv, made_from)
         run.print_table(f"Run: {method}", values | {"rows": len(self.rows), "devices": places})
         if self.gates is not None:
             shape = self.gates.shape

@@ -3,6 +3,7 @@
 Importing this module, or asking it for a path, creates nothing on disk.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -92,3 +93,9 @@ def write_json(file: Path, value: Any) -> None:
 def write_text(file: Path, text: str) -> None:
     """Write a UTF-8 file, whole or not at all."""
     write_whole(file, lambda part: part.write_text(text, encoding="utf-8", newline="\n"))
+
+
+def digest(file: Path) -> str:
+    """Hash a file."""
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

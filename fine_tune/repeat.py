@@ -12,9 +12,17 @@ FOLLOWS = {
     **dict.fromkeys(("--epoch", "--num_train_epochs"), STEPS),
     **dict.fromkeys(("--total_step", "--max_steps"), STEPS | {"epoch"}),
     "--warmup_rate": {"warmup_step", "gate_warmup_step"},
-    "--num_hidden_layers": {"layer_map"},
+    **dict.fromkeys(("--num_hidden_layers", "--pkd_exp", "--alp_exp"), {"layer_map"}),
+    "--warmup_step": {"gate_warmup_step"},
+    "--precision": {"amp"},
+    "--amp": {"precision"},
+    "--num_gpu": {"device_id"},
 }
 """Values of a saved run that follow from a flag."""
+OF_EPOCHS = {"--batch_size", "--per_device_train_batch_size", "--dataset"}
+"""Flags from which the number of updates follows where a run is counted in epochs."""
+FIXED = {"--task", "--task_name", "--teacher_exp", "--tmodel", "--tckpt"}
+"""Flags from which too much follows: sizes, classes, length."""
 
 
 def saved_flags(file: Path, script: str, known: set[str], given: set[str]) -> dict[str, Any]:
@@ -38,5 +46,8 @@ def saved_flags(file: Path, script: str, known: set[str], given: set[str]) -> di
         raise ValueError(f"--from_config {file}: a run of {maker}; repeat it with that script")
     if foreign := sorted(set(values) - known - NO_FLAGS):
         raise ValueError(f"--from_config {file}: {', '.join(foreign)}: no flags of this script; is it of another?")
-    stale = {"experiment"}.union(*(names for flag, names in FOLLOWS.items() if flag in given))
+    if other := sorted(FIXED & given):
+        raise ValueError(f"{other[0]}: --from_config keeps task and teacher of the run; for others give all flags")
+    stale = {"experiment", "overwrite"} | (STEPS if "epoch" in values and OF_EPOCHS & given else set())
+    stale = stale.union(*(names for flag, names in FOLLOWS.items() if flag in given))
     return {name: value for name, value in values.items() if name in known and name not in stale}

@@ -26,10 +26,12 @@ Speed = Mapping[str, Mapping[str, Any]]
 
 READING = """\
 Scores and differences are in points (x 100). Scores: mean ± standard deviation over seeds, and the 95 % interval of
-the mean. Intervals and p: paired bootstrap in which seeds (one fewer than there are, with replacement) and rows of the
-split are drawn anew, the same for both sides; p is two-sided. Holm: the same p, adjusted so that among all pairs the
-chance of any false positive stays at the level. McNemar: exact p of each seed's two runs; it sees the noise of the rows
-only, and is not adjusted. Milliseconds: the model alone, one sentence at a time, in float32."""
+the mean. Intervals and p: paired bootstrap in which {drawn} drawn anew, the same for both sides; p is
+two-sided. Holm: the same p, adjusted so that among all pairs the chance of any false positive stays at the level.
+McNemar: exact p of each seed's two runs; it sees the noise of the rows only, and is not adjusted. Milliseconds: the
+model alone, one sentence at a time, in float32."""
+SEEDS_DRAWN = "seeds (one fewer than there are, with replacement) and rows of the split are"
+ONE_SEED = "only the rows of the split are (with one seed two runs are compared, not two methods)"
 
 
 def write_report(folder: Path, name: str, results: Results, speed: Speed, facts: Mapping[str, str]) -> None:
@@ -49,7 +51,8 @@ def write_report(folder: Path, name: str, results: Results, speed: Speed, facts:
     lines += [f"* {fact}: {value}" for fact, value in facts.items()]
     lines += ["", "## Scores", "", *markdown(score_cells(results, speed))]
     lines += ["", f"## Every pair, by {results.task.metrics[0]}", "", *markdown(pair_cells(results))]
-    lines += ["", f"![{results.task.metrics[0]} of every row](report.png)", "", READING, ""]
+    lines += ["", f"![{results.task.metrics[0]} of every row](report.png)", ""]
+    lines += [READING.format(drawn=SEEDS_DRAWN if len(results.seeds) > 1 else ONE_SEED), ""]
     write_text(folder / "report.md", "\n".join(lines))
 
 
@@ -148,7 +151,7 @@ def mean_sd(values: Sequence[float]) -> str:
 
 def p_text(p: float) -> str:
     """Write a p."""
-    return "< 0.0001" if p < 1e-4 else f"{p:.4f}"
+    return "< 0.0005" if p < 5e-4 else f"{p:.3f}"
 
 
 def chart(results: Results) -> Figure:

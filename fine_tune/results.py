@@ -77,8 +77,8 @@ class Results:
 
 
 def prediction_file(folder: Path, split: str, step: int) -> Path:
-    """Where a run keeps the predictions of a checkpoint."""
-    return folder / f"prediction_{split}-{step}.tsv"
+    """Where a run keeps what suites compare: predictions in float32, whatever it was evaluated in besides."""
+    return folder / f"suite_{split}-{step}.tsv"
 
 
 def read_prediction(file: Path, task: Task) -> Prediction:
@@ -129,9 +129,9 @@ def compare(files: Mapping[str, Sequence[Path]], seeds: Sequence[int], task: Tas
     guess = np.array([[t.guess for t in (own * len(seeds) if row == TEACHER else own)] for row, own in tables.items()])
     correct = guess == first.label  # (M, S, N)
     if task.metrics[0] == "accuracy":
-        resampled = statistics.resample_accuracy(correct)
-    else:
-        resampled = statistics.resample_metric(metric(task.metrics[0]), first.label, guess, statistics.RECOMPUTED)
+        resampled = statistics.resample_accuracy(correct, statistics.RESAMPLES)
+    else:  # Matthews' correlation of two classes, or Pearson's of scores
+        resampled = statistics.resample_correlation(first.label, guess, statistics.RESAMPLES)
     interval = {row: statistics.interval(resampled[:, index]) for index, row in enumerate(tables)}
     results = Results(task, split, len(first.ids), list(seeds), scores, interval, [])
 

@@ -64,8 +64,19 @@ def start_run(
     tokenizer: PreTrainedTokenizerFast,
     devices: dict[str, str],
     argv: list[str],
+    made_from: dict[str, str] | None = None,
 ) -> Path:
-    """Create the folder of a run with what later readers need: configuration, architecture, tokenizer, provenance."""
+    """Create the folder of a run with what later readers need: configuration, architecture, tokenizer, provenance.
+
+    Args:
+        cfg: The run's flags.
+        values: Its whole configuration.
+        model: The model to train.
+        tokenizer: Its tokenizer.
+        devices: Where every model lives.
+        argv: The command.
+        made_from: What else its result depends on, by name.
+    """
     own_dropout(cfg.seed)
     distributed.barrier()  # by now every process has looked at what is there
     if not process.is_main():
@@ -79,7 +90,7 @@ def start_run(
     save_config(folder / "config.json", values)
     model.encoder.config.to_json_file(folder / "encoder.json")
     tokenizer.save_pretrained(folder / "tokenizer")
-    origin = {"argv": argv, **versions(), "device": devices, "processes": process.world_size()}
+    origin = {"argv": argv, **versions(), "device": devices, "processes": process.world_size(), **(made_from or {})}
     write_json(folder / "run.json", origin | {"start": now(), "end": None})
     distributed.barrier()
     return folder

@@ -12,8 +12,7 @@ Sources: Davison and Hinkley, Bootstrap Methods and their Application, 1997, cha
 Shapes: M methods, S seeds, N rows, B resamples.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +21,6 @@ from scipy import stats
 Floats = NDArray[np.float64]
 
 RESAMPLES = 10_000
-RECOMPUTED = 2_000
-"""Resamples of a metric that is computed anew on each."""
 AT_ONCE = 1_000
 
 
@@ -53,29 +50,28 @@ def resample_accuracy(correct: NDArray[np.bool_], resamples: int = RESAMPLES, se
     return _over_seeds(np.concatenate(parts) / rows, draw)
 
 
-def resample_metric(
-    metric: Callable[[NDArray[Any], NDArray[Any]], float],
-    gold: NDArray[Any],
-    guess: NDArray[Any],
-    resamples: int = RECOMPUTED,
-    seed: int = 0,
-) -> Floats:
-    """Do what `resample_accuracy` does for a metric that is no mean over rows: compute it anew on every resample.
+def resample_correlation(gold: Floats, guess: Floats, resamples: int = RESAMPLES, seed: int = 0) -> Floats:
+    """Do what `resample_accuracy` does for Pearson's correlation, which for two classes is Matthews'.
 
     Args:
-        metric: A function of (gold, prediction).
         gold: (N,).
         guess: (M, S, N) predictions.
         resamples: B.
         seed: Seed of the draws.
     """
-    draw = np.random.default_rng(seed)
-    runs, which = np.unique(guess.reshape(-1, len(gold)), axis=0, return_inverse=True)  # a repeated run: once
-    scores = []
-    for _ in range(resamples):
-        rows = draw.integers(len(gold), size=len(gold))
-        scores.append([metric(gold[rows], run[rows]) for run in runs])
-    return _over_seeds(np.array(scores)[:, which.ravel()].reshape(-1, *guess.shape[:2]), draw)
+    draw, rows = np.random.default_rng(seed), len(gold)
+    runs = guess.reshape(-1, rows).astype(float)
+    gold, runs = gold - gold.mean(), runs - runs.mean(1, keepdims=True)  # sums of squares keep their digits
+    parts = []
+    for at in range(0, resamples, AT_ONCE):
+        weight = draw.multinomial(rows, [1 / rows] * rows, size=min(AT_ONCE, resamples - at)) / rows  # (b, N)
+        mean, means = weight @ gold, weight @ runs.T  # (b,), (b, M S)
+        variance, variances = weight @ gold**2 - mean**2, weight @ (runs**2).T - means**2
+        covariance = weight @ (runs * gold).T - mean[:, None] * means
+        scale = np.sqrt(np.maximum(variance[:, None] * variances, 0))
+        # What is constant correlates with nothing.
+        parts.append(np.divide(covariance, scale, out=np.zeros_like(scale), where=scale > 1e-9))
+    return _over_seeds(np.concatenate(parts).reshape(-1, *guess.shape[:2]), draw)
 
 
 def _over_seeds(scores: Floats, draw: np.random.Generator) -> Floats:

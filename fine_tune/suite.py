@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fine_tune.flag import Parser, from_args
-from fine_tune.path import experiment_name, read_json, run_dir, suite_dir
+from fine_tune.flag import Flags, Parser
+from fine_tune.method_config import GATE_GROUPS
+from fine_tune.path import digest, experiment_name, read_json, run_dir, suite_dir
 from fine_tune.task import Task
 
 METHODS: dict[str, tuple[str, dict[str, str]]] = {
@@ -26,6 +27,10 @@ METHODS: dict[str, tuple[str, dict[str, str]]] = {
     "lad-reverse": ("run_lad_distil", {"reverse_gate": "true"}),
     "lad-no": ("run_lad_no_distil", {}),
     "lad-cls": ("run_probing_lad", {"probing_exp": "lad_cls"}),
+    "lad-user-defined": ("run_probing_lad", {"probing_exp": "lad_user_defined"}),
+    "partial-lad": ("run_probing_lad", {"probing_exp": "partial_lad"}),
+    "pkd-user-defined": ("run_probing", {"probing_exp": "pkd_hidden_user_defined"}),
+    "pkd-cls-user-defined": ("run_probing", {"probing_exp": "pkd_cls_user_defined"}),
 }
 """Script of every method, and the flags that make it that method; `true` stands for a switch."""
 OWN = {
@@ -81,8 +86,10 @@ class Suite:
     report_only: bool
 
     def __post_init__(self) -> None:
-        """Name the folder of logs and report; make sure of the split, which is read at the end only."""
+        """Name the folder of logs and report, mark the teacher; check the split, which is read at the end only."""
         self.folder = suite_dir(self.name)
+        home = run_dir(self.teacher["teacher_exp"], self.teacher["tmodel"], self.task.name)
+        self.teacher_sha256 = digest(home / f"model-{self.teacher['tckpt']}.pt")
         if self.split not in self.task.dev:
             splits = " or ".join(self.task.dev)
             raise ValueError(f"--dataset {self.split}: must be a dev split of {self.task.name}, {splits}")
@@ -197,10 +204,12 @@ def plan(suite: Suite, row: Row, seed: int, ckpt_step: int | None) -> Run:
         words += [f"--{key}"] if value == "true" else [f"--{key}", value]
     parser = script_parser(row.method)
     args = parser.parse_args(words)
-    for group in importlib.import_module(script).GROUPS:
-        from_args(group, args)
+    Flags(importlib.import_module(script).GROUPS, args)
+    if hasattr(args, "gate_lr"):
+        Flags(GATE_GROUPS, args, "gate_")
     folder = run_dir(experiment, "bert", suite.task.name)
-    return Run(row, seed, experiment, folder, words, vars(args) | {"script": script})
+    asked = vars(args) | {"script": script, "teacher_sha256": suite.teacher_sha256}
+    return Run(row, seed, experiment, folder, words, asked)
 
 
 def plan_all(suite: Suite, rows: Sequence[Row], ckpt_step: int | None) -> list[Run]:

@@ -16,8 +16,11 @@ from typing import Any
 from fine_tune.path import PROJECT, write_json
 from fine_tune.suite import METHODS, Run, Suite, read_if_there, script_parser
 
-PLACES = {"experiment", "overwrite", "device_id", "tdevice_id", "gate_device_id", "from_config"}
-"""Flags that may differ between what a run was made with and what is asked."""
+NEUTRAL = {
+    *("experiment", "overwrite", "device_id", "tdevice_id", "gate_device_id", "from_config"),
+    *("teacher_cache", "cache_budget", "log_step", "gradient_checkpointing"),
+}
+"""Flags without a bearing on the result: they may differ between what a run was made with and what is asked."""
 
 
 @contextlib.contextmanager
@@ -61,8 +64,9 @@ def is_finished(run: Run, overwrite: bool) -> bool:
             return False
         raise ValueError(f"{run.folder} has no run.json, so it may be another's; move it, or pass --overwrite")
     made = read_command(run.row.method, about["argv"])
+    made |= {key: about[key] for key in ("teacher_sha256",) if key in about}
     gate = {f"gate_{key}": value for key, value in read_if_there(run.folder / "gate_config.json").items()}
-    for key in sorted(run.asked.keys() - PLACES, key=lambda key: (key != "script", key)):
+    for key in sorted(run.asked.keys() - NEUTRAL, key=lambda key: (key != "script", key)):
         asked, was = run.asked[key], made.get(key, run.asked[key])
         if asked is not None and key != "layer_map":  # which config.json holds in numbers
             was = (gate | config).get(key, was)

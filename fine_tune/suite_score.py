@@ -41,23 +41,24 @@ def teacher_flags(teacher_exp: str, tmodel: str, tckpt: int | None, task: Task) 
 def score_slice(suite: Suite, runs: Sequence[Run], lock: int) -> None:
     """Score all checkpoints of runs on `train_select`, where that is missing."""
     for run in runs:
-        files = [prediction_file(run.folder, "train_select", step) for step in list_checkpoints(run.folder)]
-        if not all(file.is_file() for file in files) and not suite.report_only:
+        if not all(file.is_file() for file in slice_files(run).values()) and not suite.report_only:
             words = ["--experiment", run.experiment, "--task", suite.task.name, "--dataset", "train_select"]
             words += [] if suite.device_id is None else ["--device_id", str(suite.device_id)]
             call(suite, "run_fine_tune_eval", words, f"{run.experiment}-train_select", "scores", lock)
+
+
+def slice_files(run: Run) -> dict[int, Path]:
+    """Name the predictions on `train_select` of every checkpoint."""
+    return {step: run.folder / f"prediction_train_select-{step}.tsv" for step in list_checkpoints(run.folder)}
 
 
 def slice_scores(suite: Suite, run: Run) -> dict[int, dict[str, float]]:
     """Compute the scores of every checkpoint on `train_select` from its predictions.
 
     Raises:
-        FileNotFoundError: There are none.
+        FileNotFoundError: Predictions are missing.
     """
-    files = {int(file.stem.rpartition("-")[2]): file for file in run.folder.glob("prediction_train_select-*.tsv")}
-    if not files:
-        raise FileNotFoundError(f"{run.folder} has no predictions on train_select; leave out --report_only")
-    return {step: score(read_prediction(file, suite.task), suite.task) for step, file in sorted(files.items())}
+    return {step: score(read_prediction(file, suite.task), suite.task) for step, file in slice_files(run).items()}
 
 
 class Choice(NamedTuple):
@@ -146,7 +147,7 @@ def facts(suite: Suite, runs: Sequence[Run], chosen: Mapping[str, list[Choice]],
     steps = "; ".join(f"{row} {', '.join(str(c.step) for c in own)}" for row, own in chosen.items() if row != TEACHER)
     return {
         "command": f"`{shlex.join(['python', *(word for word in argv if word != '--report_only')])}`",
-        "commit": all_of("commit"),
+        "commit": all_of("commit") + (" (runs of different code)" if "," in all_of("commit") else ""),
         "machine": f"{all_of('machine')}, GPUs {all_of('gpus').strip('[]') or 'none'}, torch {all_of('torch')}",
         "seeds": ", ".join(map(str, suite.seeds)),
         "updates of every student": ", ".join(sorted({str(run.last_step) for run in runs})),

@@ -19,7 +19,7 @@ PAIR_NLI = ("entailment", "not_entailment")
 BINARY = ("0", "1")
 MNLI_SPLITS = ("train", "dev_matched", "dev_mismatched", "test_matched", "test_mismatched")
 SLICES = ("train_fit", "train_select")
-"""Slices of the training rows: 95 % to train on, and 5 %, always the same, held out to choose by."""
+"""Slices of the training rows, drawn row by row: 95 % to train on, and 5 %, always the same, to choose by."""
 
 
 @dataclass(frozen=True)

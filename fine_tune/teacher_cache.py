@@ -27,10 +27,10 @@ from tqdm import tqdm
 
 from fine_tune import build, distributed
 from fine_tune.batches import Batch, by_length
-from fine_tune.config import CacheConfig, RunConfig, SpeedConfig
+from fine_tune.config import OutputsConfig, RunConfig, SpeedConfig
 from fine_tune.data import Split
 from fine_tune.load import Loaded
-from fine_tune.path import cache_dir, write_json
+from fine_tune.path import cache_dir, digest, write_json
 from fine_tune.teacher import LEVELS, LiveTeacher, Needs, Teacher, TeacherOutput
 
 logger = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ def open_teacher(
     device: torch.device,
     split: Split,
     needs: Needs,
-    cache: CacheConfig,
+    cache: OutputsConfig,
     cfg: RunConfig,
     speed: SpeedConfig,
 ) -> Teacher:
@@ -196,12 +196,6 @@ def largest_difference(live: LiveTeacher, cached: CachedTeacher, batches: Iterab
                 real = batch.mask if batch.mask is not None and cached.level == "states" else torch.ones(gap.shape[:2])
                 worst = max(worst, float((gap * real[..., None]).max()))
     return worst
-
-
-def digest(file: Path) -> str:
-    """Hash a file."""
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def existing(folder: Path) -> Path:

@@ -9,10 +9,10 @@ import json
 import pytest
 
 from fine_tune.config import (
-    CacheConfig,
     EpochConfig,
     EvalConfig,
     OptimConfig,
+    OutputsConfig,
     PrecisionConfig,
     RunConfig,
     StepConfig,
@@ -55,7 +55,7 @@ BAD = [
     (RunConfig, "log_step", (0,)), (RunConfig, "ckpt_step", (0,)), (RunConfig, "device_id", (-2,)),
     (StepConfig, "total_step", (0, -1)), (StepConfig, "warmup_step", (-1,)), (EpochConfig, "epoch", (0.0, -1.0)),
     (EpochConfig, "warmup_rate", (-0.1, 1.0)), (TeacherConfig, "num_class", (0,)), (TeacherConfig, "max_seq_len", (0,)),
-    (TeacherConfig, "dropout", (-0.1, 1.0)), (TeacherRef, "tckpt", (-1,)), (TeacherRef, "tdevice_id", (-2,)),
+    (TeacherConfig, "dropout", (-0.1, 1.0)), (TeacherRef, "tckpt", (-1,)), (OutputsConfig, "tdevice_id", (-2,)),
     (StudentConfig, "num_hidden_layers", (0,)), (StudentConfig, "d_model", (0,)), (StudentConfig, "d_ff", (0,)),
     (StudentConfig, "num_attention_heads", (0,)), (StudentConfig, "type_vocab_size", (0,)),
     (StudentConfig, "num_class", (0,)), (StudentConfig, "max_seq_len", (0,)), (StudentConfig, "dropout", (-0.1, 1.0)),
@@ -63,7 +63,7 @@ BAD = [
     (OptimConfig, "eps", (0.0,)), (OptimConfig, "weight_decay", (-0.1,)), (OptimConfig, "max_norm", (0.0,)),
     (GateFlags, "gate_device_id", (-2,)), (LogitConfig, "softmax_temp", (0.0, -1.0)),
     (LogitConfig, "soft_weight", (-0.1,)), (LogitConfig, "hard_weight", (-0.1,)),
-    (HiddenConfig, "hidden_mse_weight", (-1.0,)), (CacheConfig, "cache_budget", (0.0, -1.0)),
+    (HiddenConfig, "hidden_mse_weight", (-1.0,)), (OutputsConfig, "cache_budget", (0.0, -1.0)),
     (EvalConfig, "batch_size", (0,)), (EvalConfig, "device_id", (-2,)),
 ]  # fmt: skip
 UNBOUNDED = {(GateFlags, "gate_init_bias")}  # a gate may start as open or as shut as one likes

@@ -276,7 +276,7 @@ RUN = {
 STEPS = {"total_step": 2, "warmup_step": 1}
 OPTIM = {"lr": 0.002, "beta1": 0.5, "beta2": 0.75, "eps": 1e-5, "weight_decay": 0.125, "max_norm": 0.25}
 TEACHER = {"ptrain_ver": None, "num_class": 2, "max_seq_len": 16, "dropout": 0.25}
-REF = {"teacher_exp": "teacher", "tmodel": "albert", "tckpt": 2, "tdevice_id": -1}
+REF = {"teacher_exp": "teacher", "tmodel": "albert", "tckpt": 2}
 STUDENT = {
     "num_hidden_layers": 3, "d_model": 16, "d_ff": 8, "num_attention_heads": 4, "type_vocab_size": 3, "num_class": 2,
     "max_seq_len": 24, "dropout": 0.25, "student_init": "random",
@@ -288,7 +288,7 @@ GATE = {"gate_device_id": -1, "gate_init_bias": 1.5, "gate_norm": "token", "gate
 PROBE = {"student_indices": "3,1"}
 GATE_OPTIM = {"lr": 0.003, "beta1": 0.25, "beta2": 0.5, "eps": 1e-4, "weight_decay": 0.25, "max_norm": 0.5}
 GATE_STEPS = {"total_step": 3, "warmup_step": 0}
-CACHE = {"teacher_cache": "states", "cache_budget": 0.5}
+CACHE = {"tdevice_id": -1, "teacher_cache": "states", "cache_budget": 0.5}
 START = {"init_from": "pretrained", "init_embeddings": False, "ptrain_ver": "set in the test"}
 EPOCHS = {"epoch": 1.5, "warmup_rate": 0.5}
 

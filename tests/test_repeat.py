@@ -104,3 +104,16 @@ def test_help_lists_the_flags_of_a_script_that_repeats(capsys):
     with pytest.raises(SystemExit):
         importlib.import_module("run_lad_distil").build_parser().parse_args(["--help"])
     assert "--gate_init_bias" in capsys.readouterr().out
+
+
+def test_a_repetition_never_replaces_a_run_unasked(data, run, refused, teacher):
+    run("run_kd_distil", "--experiment", "a", "--teacher_exp", "teacher", *QUICK, "--overwrite")
+    run("run_kd_distil", "--experiment", "b", "--teacher_exp", "teacher", *QUICK)
+    message = refused("run_kd_distil", "--experiment", "b", "--from_config", data.run("a") / "config.json")
+    assert "--overwrite" in message
+
+
+def test_a_repetition_keeps_its_teacher(data, run, refused, teacher):
+    run("run_kd_distil", "--experiment", "a", "--teacher_exp", "teacher", *QUICK)
+    flags = ("--experiment", "b", "--from_config", data.run("a") / "config.json", "--teacher_exp", "other")
+    assert "--teacher_exp: --from_config keeps" in refused("run_kd_distil", *flags)

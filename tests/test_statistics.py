@@ -14,7 +14,7 @@ from fine_tune.statistics import (
     mcnemar_p,
     mean_and_sd,
     resample_accuracy,
-    resample_metric,
+    resample_correlation,
 )
 
 
@@ -94,8 +94,11 @@ def test_rows_and_seeds_are_drawn_together_for_all_methods():
 def test_drawing_kinds_of_rows_is_drawing_rows():
     """The same distribution as drawing row numbers and computing the accuracy anew."""
     correct = runs([0.3, 0.0])
-    gold = np.ones(400, int)
-    recomputed = resample_metric(metric("accuracy"), gold, correct.astype(int), 3_000)
+    draw, drawn = np.random.default_rng(0), []
+    for _ in range(3_000):
+        rows, seeds = draw.integers(400, size=400), draw.integers(correct.shape[1], size=correct.shape[1] - 1)
+        drawn.append(correct[:, seeds][:, :, rows].mean((1, 2)))
+    recomputed = np.array(drawn)
     for one in (resample_accuracy(correct), recomputed):
         assert one.mean(0) == pytest.approx(correct.mean((1, 2)), abs=0.002)
     fast, slow = (np.diff(one)[:, 0] for one in (resample_accuracy(correct), recomputed))
@@ -135,20 +138,15 @@ def test_mcnemar_alone_would_mistake_the_noise_of_seeds_for_a_difference():
     assert np.mean([p_of(correct) < 0.05 for correct in drawn]) < 0.15
 
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("f1", "matthews")]
-
-
-@pytest.mark.parametrize("name", ["pearson", "spearman", *SLOW])
-def test_other_metrics_are_computed_anew_on_every_resample(name):
-    """A perfect method, a noisy one and a random one, by a metric that is no mean over rows."""
-    draw = np.random.default_rng(0)
-    gold = draw.integers(0, 2, 120)
-    noisy = np.where(draw.random((2, 120)) < 0.8, gold, 1 - gold)
-    guess = np.stack([np.stack([gold, gold]), noisy, draw.integers(0, 2, (2, 120))])
-    resampled = resample_metric(metric(name), gold, guess, 100)
-    assert resampled.shape == (100, 3)
-    assert resampled[:, 0] == pytest.approx(np.ones(100))
-    want = np.mean([metric(name)(gold, run) for run in noisy])
-    low, high = interval(resampled[:, 1])
-    assert low < want < high and 0 < high - low < 0.5
-    assert bootstrap_p(resampled[:, 0] - resampled[:, 2]) == pytest.approx(2 / 101)
+@pytest.mark.parametrize("name", ["matthews", "pearson"])
+def test_correlations_are_those_of_the_rows_that_were_drawn(name):
+    """A perfect method, a noisy one, a constant one; one seed, so that nothing but rows is drawn."""
+    draw = np.random.default_rng(1)
+    gold = draw.integers(0, 2, 60) if name == "matthews" else draw.uniform(0, 5, 60)
+    noisy = np.where(draw.random(60) < 0.8, gold, gold.max() - gold)
+    guess = np.stack([gold, noisy, np.full(60, gold[0])])[:, None]
+    resampled = resample_correlation(gold, guess, 40, seed=7)
+    drawn = np.random.default_rng(7).multinomial(60, [1 / 60] * 60, size=40)
+    want = [[metric(name)(np.repeat(gold, rows), np.repeat(run[0], rows)) for run in guess] for rows in drawn]
+    np.testing.assert_allclose(resampled, want, atol=1e-9)
+    assert bootstrap_p(resampled[:, 0] - resampled[:, 1]) == pytest.approx(2 / 41)

@@ -36,7 +36,7 @@ def made(monkeypatch, run):
 
     for module in (suite_run, suite_score):
         monkeypatch.setattr(module, "call", call)
-    monkeypatch.setattr("fine_tune.statistics.RECOMPUTED", 20)
+    monkeypatch.setattr("fine_tune.statistics.RESAMPLES", 200)
     return names
 
 
@@ -48,7 +48,10 @@ def suite(data, name="report.csv"):
 
 def predictions(data, experiment, split="dev"):
     """Steps whose predictions on a split are there."""
-    return sorted(int(file.stem.split("-")[-1]) for file in data.run(experiment).glob(f"prediction_{split}-*.tsv"))
+    return sorted(
+        int(file.stem.split("-")[-1])
+        for file in data.run(experiment).glob(f"{'suite' if split == 'dev' else 'prediction'}_{split}-*.tsv")
+    )
 
 
 def grow(data, times=10):
@@ -75,7 +78,7 @@ def test_a_suite_from_the_first_run_to_the_report(data, run, teacher, made, caps
     assert list(rows) == ["teacher", "ft", "lad", "warm"]
     for name, row in rows.items():
         own = [("teacher", 4)] * 2 if name == "teacher" else [(f"s-{name}-{seed}", 2) for seed in (1, 2)]
-        tables = [np.loadtxt(data.run(e) / f"prediction_dev-{step}.tsv", skiprows=1) for e, step in own]
+        tables = [np.loadtxt(data.run(e) / f"suite_dev-{step}.tsv", skiprows=1) for e, step in own]
         accuracy = [np.mean(table[:, 1] == table[:, 2]) for table in tables]
         assert [float(row[f"accuracy_seed_{seed}"]) for seed in (1, 2)] == accuracy
         assert float(row["accuracy"]) == pytest.approx(np.mean(accuracy))
@@ -106,7 +109,7 @@ def test_the_scores_are_those_of_the_evaluation(data, run, teacher, made):
 def test_every_cell_hangs_on_the_predictions(data, run, teacher, made):
     run("run_suite", *TWO)
     before, pairs = suite(data), suite(data, "pairs.csv")
-    file = data.run("s-lad-2") / "prediction_dev-2.tsv"
+    file = data.run("s-lad-2") / "suite_dev-2.tsv"
     lines = [line.split("\t") for line in file.read_text(encoding="utf-8").splitlines()]
     right = [line[1] == line[2] for line in lines[1:]]
     for line in lines[1:]:
@@ -147,7 +150,7 @@ def test_started_again_it_makes_what_is_missing(data, run, teacher, made):
     about = data.config("s-lad-1", name="run.json")
     (data.run("s-lad-1") / "run.json").write_text(json.dumps(about | {"end": None}), encoding="utf-8")
     shutil.rmtree(data.run("s-ft-2"))
-    (data.run("s-lad-2") / "prediction_dev-2.tsv").unlink()
+    (data.run("s-lad-2") / "suite_dev-2.tsv").unlink()
     run("run_suite", *TWO)
     assert made == ["s-lad-1", "s-ft-2"]
     assert [{**row, "milliseconds": ""} for row in suite(data)] == [{**row, "milliseconds": ""} for row in want]
@@ -263,7 +266,7 @@ def test_another_task_needs_another_name(data, run, refused, teacher, made):
 @pytest.mark.slow
 def test_predictions_of_other_rows_are_not_compared(data, run, refused, teacher, made):
     run("run_suite", *TWO)
-    file = data.run("s-lad-1") / "prediction_dev-2.tsv"
+    file = data.run("s-lad-1") / "suite_dev-2.tsv"
     whole = file.read_text(encoding="utf-8")
     file.write_text(whole[: whole.rstrip("\n").rindex("\n") + 1], encoding="utf-8")
     assert f"{file} has other rows or labels" in refused("run_suite", *TWO)
@@ -456,13 +459,13 @@ def test_interrupted_twice_it_ends_with_the_same_table(data, run, teacher, made)
     assert "run 3 of 4: s-ft-2 .." in out and "s-lad-1" not in out
     assert data.config("s-ft-1", name="run.json") == first
     went_on, pairs = suite(data), suite(data, "pairs.csv")
-    tables = {name: (data.run(name) / "prediction_dev-100.tsv").read_bytes() for name in RUNS}
+    tables = {name: (data.run(name) / "suite_dev-100.tsv").read_bytes() for name in RUNS}
 
     for name in RUNS:
         shutil.rmtree(data.run(name))
     shutil.rmtree(data.root / "suites")
     run("run_suite", *LONG)
-    assert {name: (data.run(name) / "prediction_dev-100.tsv").read_bytes() for name in RUNS} == tables
+    assert {name: (data.run(name) / "suite_dev-100.tsv").read_bytes() for name in RUNS} == tables
     assert suite(data, "pairs.csv") == pairs
     assert [{**row, "milliseconds": ""} for row in suite(data)] == [{**row, "milliseconds": ""} for row in went_on]
 
@@ -476,3 +479,24 @@ def test_a_run_that_fails_ends_the_suite_with_its_message(data, teacher, refused
     log = data.root / "suites" / "s" / "lad-1.log"
     assert str(log) in message and log.is_file()
     assert data.config("s-ft-1", name="run.json")["end"] and not data.run("s-lad-1").exists()
+
+
+def test_a_student_of_another_teacher_is_not_taken_for_finished(data, run, refused, teacher, made):
+    flags = (*QUICK, "--methods", "ft")
+    run("run_suite", *flags)
+    about = data.run("s-ft-1") / "run.json"
+    values = json.loads(about.read_text(encoding="utf-8"))
+    assert len(values["teacher_sha256"]) == 64
+    about.write_text(json.dumps(values | {"teacher_sha256": "0" * 64}), encoding="utf-8")
+    assert "teacher_sha256" in refused("run_suite", *flags)
+
+
+def test_flags_without_a_bearing_on_the_result_may_differ(data, run, teacher, made):
+    run("run_suite", *QUICK, "--methods", "kd")
+    run("run_suite", *QUICK, "--methods", "kd", "--set", "teacher_cache=logits", "--set", "log_step=1")
+    assert made == ["s-kd-1", "s-kd-2"]
+
+
+def test_a_bad_flag_of_the_gates_is_refused_before_anything_runs(data, refused, teacher, made):
+    assert "--gate_lr" in refused("run_suite", *QUICK, "--methods", "ft,lad", "--set", "gate_lr=-1")
+    assert made == []

@@ -14,7 +14,7 @@ import torch
 
 import fine_tune.teacher_cache as module
 from fine_tune.batches import updates
-from fine_tune.config import CacheConfig, RunConfig, SpeedConfig, TeacherRef
+from fine_tune.config import OutputsConfig, RunConfig, SpeedConfig, TeacherRef
 from fine_tune.data import load_split
 from fine_tune.load import load_teacher
 from fine_tune.model.classifier import Classifier
@@ -133,7 +133,7 @@ class Direct:
         self.cfg = RunConfig(experiment="x", task="sst2", batch_size=5)
 
     def open(self, level: str, needs: Needs, budget: float = 1.0):
-        cache = CacheConfig(teacher_cache=level, cache_budget=budget)
+        cache = OutputsConfig(teacher_cache=level, cache_budget=budget)
         return open_teacher(self.loaded, CPU, self.rows, needs, cache, self.cfg, SpeedConfig())
 
     def batches(self):

@@ -161,7 +161,7 @@ def train_alp_cls(
 
             # 2. The [CLS] vector of a student layer picks its target among the teacher's layers.
             first = [state[:, :1] for state in s.hidden_states]
-            states = {layer: state[:, :1] for layer, state in to_device(t.states, devices.student).items()}
+            states = to_device({layer: state[:, :1] for layer, state in t.states.items()}, devices.student)
             targets, attention = attention_targets(first, states, reach, detach=detach)  # (B, 1, D)
 
             # 3. Three unweighted losses; all weights stand on one line.

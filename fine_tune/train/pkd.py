@@ -125,8 +125,8 @@ def train_pkd_cls(
             s = student(**to_device(batch.student, devices.student))
 
             # 2. Student layers learn the direction of the teacher's [CLS] vectors.
-            states = to_device(t.states, devices.student)
-            targets = {layer: unit(states[followed][:, 0]) for layer, followed in layer_map.items()}  # (B, D)
+            states = to_device({layer: state[:, 0] for layer, state in t.states.items()}, devices.student)
+            targets = {layer: unit(states[followed]) for layer, followed in layer_map.items()}  # (B, D)
 
             # 3. Three unweighted losses; all weights stand on one line.
             soft = soft_target_loss(s.logits, to_device(t.logits, devices.student), distill.softmax_temp)

@@ -77,7 +77,7 @@ def partial_maps(
         raise ValueError(f"--gate_indices {gate_indices} names {len(gates)} gates for {student_layers} student layers")
     if gates != sorted(set(gates)):
         raise ValueError(f"--gate_indices {gate_indices}: give them in ascending order, each once")
-    stride = teacher_layers // student_layers
+    stride = uniform_layer_map(teacher_layers, student_layers)[0] + 1  # k; refuses a student deeper than its teacher
     plain = [gates[-1] + stride * number for number in range(1, student_layers - len(gates) + 1)]
     if plain and plain[-1] >= teacher_layers:
         raise ValueError(
@@ -162,7 +162,7 @@ def train_lad_cls(
             s = student(**to_device(batch.student, devices.student))
 
             # 2. The gates fold the [CLS] vectors of teacher layers 1..i into one target for each student layer.
-            states = {layer: state[:, :1] for layer, state in to_device(t.states, devices.gate).items()}
+            states = to_device({layer: state[:, :1] for layer, state in t.states.items()}, devices.gate)
             targets, watched = gates(states)  # by student layer, (B, 1, D)
 
             # 3. Three unweighted losses; all weights stand on one line.
