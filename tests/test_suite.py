@@ -36,7 +36,6 @@ def made(monkeypatch, run):
 
     for module in (suite_run, suite_score):
         monkeypatch.setattr(module, "call", call)
-    monkeypatch.setattr("fine_tune.statistics.RESAMPLES", 200)
     return names
 
 
@@ -293,7 +292,9 @@ def test_tasks_with_other_metrics(task, data, run, encoder, made):
 @pytest.mark.slow
 def test_every_method_can_be_compared_and_all_start_alike(data, run, teacher, made):
     """The learning rate of the first update is 0: a student of one update is as it started."""
-    run("run_suite", *QUICK, "--seeds", "1", "--total_step", 1, "--methods", ",".join(METHODS))
+    maps = ("lad-user-defined.gate_indices=2,4", "partial-lad.gate_indices=2", "pkd-user-defined.teacher_indices=2,4")
+    own = [word for setting in (*maps, "pkd-cls-user-defined.teacher_indices=2,4") for word in ("--set", setting)]
+    run("run_suite", *QUICK, *own, "--seeds", "1", "--total_step", 1, "--methods", ",".join(METHODS))
     assert [row["row"] for row in suite(data)] == ["teacher", *METHODS] and suite(data)[1]["accuracy_sd"] == ""
     start = data.state("s-ft-1", 1)
     for row in METHODS:
@@ -473,9 +474,9 @@ def test_interrupted_twice_it_ends_with_the_same_table(data, run, teacher, made)
 @pytest.mark.slow
 def test_a_run_that_fails_ends_the_suite_with_its_message(data, teacher, refused):
     """And what was made before stays."""
-    flags = (*TWO, "--set", "lad.gate_lr=-1")
+    flags = (*TWO, "--set", "lad.layer_map=9:1")
     message = refused("run_suite", *flags)
-    assert "s-lad-1 failed: run_lad_distil.py: error: --gate_lr must be > 0, got -1.0 (log: " in message
+    assert "s-lad-1 failed: run_lad_distil.py: error: --layer_map 9:1: there is no teacher layer 9" in message
     log = data.root / "suites" / "s" / "lad-1.log"
     assert str(log) in message and log.is_file()
     assert data.config("s-ft-1", name="run.json")["end"] and not data.run("s-lad-1").exists()
