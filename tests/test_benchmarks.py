@@ -53,6 +53,7 @@ def test_what_a_step_consists_of_adds_up(cache, bench):
     assert parts["matrix products"] > 0 and parts["attention"] > 0 and parts["layer norm"] > 0
 
 
+@pytest.mark.slow
 def test_the_updates_of_training_are_counted_and_not_those_that_fill_a_cache(data, run, teacher):
     from benchmarks.common import counting
     from fine_tune.data import load_split, load_tokenizer

@@ -213,6 +213,7 @@ def flags(script: str, encoder: str) -> tuple[object, ...]:
     return (*QUICK, *source)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_run_ends_where_the_run_without_lazy_rows_ends(script, data, run, teacher, encoder, monkeypatch):
     made: list[nn.Embedding] = []

@@ -56,6 +56,7 @@ def test_gates_that_do_not_fit_the_configuration_are_refused(refused, write, ope
     assert not list(folder.glob("*.png"))
 
 
+@pytest.mark.slow
 def test_every_picture_has_its_numbers_beside_it(run, write, tmp_path, capsys):
     lad = write(
         "lad",

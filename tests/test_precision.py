@@ -236,6 +236,7 @@ def test_a_teacher_of_that_architecture_is_no_obstacle_for_it_learns_nothing(dat
     run("run_lad_distil", "--experiment", "s", *about, *base, "--gradient_checkpointing")
 
 
+@pytest.mark.slow
 def test_the_time_of_compilation_is_known():
     before = compile_seconds()
     torch.compile(lambda x: x.sin() + 1, backend="eager")(torch.ones(2))

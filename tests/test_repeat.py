@@ -27,6 +27,7 @@ def repeat(script, data, run, *flags):
     run(script, "--experiment", "b", "--from_config", data.run("a") / "config.json", *flags)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", RUNS)
 def test_a_repeated_run_is_the_same_to_the_last_bit(script, data, run, teacher):
     run(script, "--experiment", "a", "--teacher_exp", "teacher", *QUICK, *RUNS[script], "--seed", 3)

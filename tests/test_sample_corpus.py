@@ -99,6 +99,7 @@ def test_labels_agree_with_a_reader(sentence: str, label: int) -> None:
     assert readings(sentence) == {label}
 
 
+@pytest.mark.slow
 def test_no_row_can_be_read_with_the_other_label() -> None:
     """The labels are free of noise: the grammar derives each sentence with its own label alone."""
     assert all(readings(sentence) == {label} for sentence, label in ROWS[::25])
@@ -138,6 +139,7 @@ def test_files_have_the_format_of_glue(tmp_path: pathlib.Path) -> None:
         assert lines[1] == (f"1\t{sentence}" if split == "test" else f"{sentence}\t{label}")
 
 
+@pytest.mark.slow
 def test_script_replaces_other_content_only_when_told(
     tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -137,6 +137,7 @@ def test_metrics_of_the_tasks():
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["sst2", "mnli"])
 def test_do_predict_writes_what_the_prediction_script_writes(task, data, run, encoder):
     if task != "sst2":
@@ -226,6 +227,7 @@ def test_the_same_seed_gives_the_same_model_and_another_seed_another(script, dat
     assert any(not torch.equal(one[key], other[key]) for key in one)
 
 
+@pytest.mark.slow
 def test_the_seed_of_the_process_does_not_matter(data, run, teacher):
     for name in "ab":
         torch.manual_seed(ord(name))
@@ -305,6 +307,7 @@ def test_without_teacher_terms_lad_is_plain_fine_tuning(data, run, teacher):
     assert losses(data, "lad") == pytest.approx(losses(data, "plain"), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_way_the_student_starts_is_heard(data, run, teacher):
     """Every choice of a start gives another first loss."""
     starts = {
@@ -352,6 +355,7 @@ def test_a_teacher_of_one_layer_needs_no_gate(data, run, teacher):
     assert files(data.run("s")) == OWN | {"gate_config.json"} | checkpoints((4,), "model")
 
 
+@pytest.mark.slow
 def test_runs_can_be_read_after_the_encoder_has_gone(data, run, encoder, tmp_path):
     """A run folder holds all that evaluation and distillation need."""
     moved = tmp_path / "encoder"

@@ -91,6 +91,7 @@ def test_rows_and_seeds_are_drawn_together_for_all_methods():
     assert (resampled[:, 0] == resampled[:, 1]).all()
 
 
+@pytest.mark.slow
 def test_drawing_kinds_of_rows_is_drawing_rows():
     """The same distribution as drawing row numbers and computing the accuracy anew."""
     correct = runs([0.3, 0.0])
@@ -123,6 +124,7 @@ def test_a_strong_difference_has_a_small_p():
     assert p_of(runs([0.8, 0.0])) == pytest.approx(2 / 1001)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed_noise", [0.0, 0.1])
 def test_without_a_difference_p_is_small_as_rarely_as_it_says(seed_noise):
     """150 comparisons of equal methods: p below 0.05 in no more than chance allows, and spread over its range."""
@@ -131,6 +133,7 @@ def test_without_a_difference_p_is_small_as_rarely_as_it_says(seed_noise):
     assert np.mean(p < 0.5) == pytest.approx(0.5, abs=0.2) and p.max() > 0.9
 
 
+@pytest.mark.slow
 def test_mcnemar_alone_would_mistake_the_noise_of_seeds_for_a_difference():
     """Methods are equal, runs are not: tests of single runs reject more often than they say, the bootstrap does not."""
     drawn = [runs([0.0, 0.0], rows=800, seed=seed, seed_noise=0.1) for seed in range(80)]

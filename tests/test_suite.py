@@ -105,6 +105,7 @@ def test_the_scores_are_those_of_the_evaluation(data, run, teacher, made):
     assert float(suite(data)[2]["accuracy_seed_2"]) == want
 
 
+@pytest.mark.slow
 def test_every_cell_hangs_on_the_predictions(data, run, teacher, made):
     run("run_suite", *TWO)
     before, pairs = suite(data), suite(data, "pairs.csv")
@@ -188,6 +189,7 @@ def test_a_run_that_was_made_otherwise_is_refused_unless_it_may_be_replaced(data
     assert "num_hidden_layers 1, now it is left open" in refused("run_suite", *TWO, *other[:2])
 
 
+@pytest.mark.slow
 def test_what_the_run_filled_in_is_no_difference(data, run, teacher, made):
     """config.json holds sizes, layer map and updates that the command left open."""
     flags = (*BASE, "--methods", "lad-reverse", "--epoch", 1.5, "--set", "layer_map=last")

@@ -75,6 +75,7 @@ def test_a_run_from_the_cache_equals_the_run_of_the_live_teacher(flags, data, ru
     assert_same_run(data, "live", "cached")
 
 
+@pytest.mark.slow
 def test_in_bfloat16_too_the_cache_holds_the_teachers_own_outputs(data, run, teacher, monkeypatch):
     monkeypatch.setattr("fine_tune.precision.has_bfloat16", lambda device: True)
     run("run_lad_distil", "--experiment", "live", *BASE, "--precision", "bf16")
@@ -86,6 +87,7 @@ def test_in_bfloat16_too_the_cache_holds_the_teachers_own_outputs(data, run, tea
     assert len(folders()) == 2
 
 
+@pytest.mark.slow
 def test_a_second_run_reads_the_folder_and_never_asks_the_teacher(data, run, teacher, asked):
     run("run_lad_distil", "--experiment", "first", *BASE, *STATES)
     assert sum(asked) == 24 + 4 * 5 - 1  # every row once, and four updates, one of them short, to compare with
@@ -238,6 +240,7 @@ def test_another_teacher_level_or_set_of_layers_has_another_folder(direct, teach
     assert torch.equal(cached(batch).logits, changed.open("none", Needs("logits"))(batch).logits)
 
 
+@pytest.mark.slow
 def test_another_checkpoint_or_other_rows_have_another_folder(data, run, teacher):
     run("run_lad_distil", "--experiment", "last", *BASE, *STATES)
     run("run_lad_distil", "--experiment", "early", *BASE, *STATES, "--tckpt", 2)
