@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fine_tune.layer_map import uniform_layer_map
 from fine_tune.path import read_json
 
 Curve = dict[int, float]
@@ -189,7 +190,7 @@ def _layer_map(run: History, teacher_layers: int) -> dict[int, int]:
                 f"{run.folder}/config.json: has no layer_map, so it needs num_hidden_layers in 1..{teacher_layers} "
                 f"for the shares of the teacher layers, got {students}"
             )
-        return {student: teacher_layers // students * student for student in range(1, students + 1)}
+        return {student + 1: layer + 1 for student, layer in uniform_layer_map(teacher_layers, students).items()}
     if not re.fullmatch(r"\d+:\d+(,\d+:\d+)*", str(text)):
         raise ValueError(f"{run.folder}/config.json: layer_map must be like 2:1,4:2 (teacher:student), got {text!r}")
     return {int(student): int(teacher) for teacher, student in (pair.split(":") for pair in text.split(","))}

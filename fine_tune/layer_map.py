@@ -22,7 +22,7 @@ def uniform_layer_map(teacher_layers: int, student_layers: int) -> LayerMap:
     return layer_map("even", teacher_layers, student_layers)
 
 
-def layer_map(text: str | None, teacher_layers: int, student_layers: int, flag: str = "--layer_map") -> LayerMap:
+def layer_map(text: str | None, teacher_layers: int, student_layers: int) -> LayerMap:
     """Read a map as users write it: `even` (every k-th layer; None), `first`, `last`, or pairs such as `2:1,4:2`.
 
     Raises:
@@ -42,12 +42,12 @@ def layer_map(text: str | None, teacher_layers: int, student_layers: int, flag: 
     pairs = [pair.split(":") for pair in text.split(",")]
     if any(len(pair) != 2 or not all(number.strip().isdecimal() for number in pair) for pair in pairs):
         raise ValueError(
-            f"{flag} {text!r}: neither {', '.join(STRATEGIES)} nor pairs teacher:student such as 2:1,4:2, of "
+            f"--layer_map {text!r}: neither {', '.join(STRATEGIES)} nor pairs teacher:student such as 2:1,4:2, of "
             f"1..{teacher_layers} and 1..{student_layers}"
         )
     taught, learning = zip(*((int(teacher), int(student)) for teacher, student in pairs), strict=True)
-    check_layers(flag, text, "teacher", taught, teacher_layers)
-    check_layers(flag, text, "student", learning, student_layers)
+    check_layers("--layer_map", text, "teacher", taught, teacher_layers)
+    check_layers("--layer_map", text, "student", learning, student_layers)
     return {student - 1: teacher - 1 for student, teacher in sorted(zip(learning, taught, strict=True))}
 
 

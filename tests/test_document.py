@@ -4,29 +4,26 @@ The encoder stands in for `bert-base-uncased`: of its size, with random weights 
 in a folder of that name.
 """
 
-import os
 import zipfile
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import transformers
+from test_archive import MIRRORS
 from test_flags import DOCUMENT
-
-from fine_tune.path import PROJECT
 
 SHORT = {
     "total_step": 2, "gate_total_step": 2, "warmup_step": 1, "gate_warmup_step": 1, "ckpt_step": 2, "log_step": 1,
     "tckpt": 2, "ckpt": 2, "device_id": -1, "tdevice_id": -1, "gate_device_id": -1,
 }  # fmt: skip
-OF_THE_RUN = {"experiment": {"partial_LAD_0_42": "partial_LAD_5_42"}}
+TRAINED = {"partial_LAD_0_42": "partial_LAD_5_42"}
 """The document evaluates a run that it does not train."""
 ROWS = 200
 """Of the training split; all of the others."""
 OWN = {"config.json", "run.json", "metrics.jsonl", "encoder.json", "tokenizer"}
 GATES = {"lad": range(1, 12), "lad_user_defined": range(1, 12), "partial_lad": range(1, 10), "lad_no": range(1, 12, 2)}
 """0-based teacher layers that have a gate."""
-MIRRORS = [Path(folder) for folder in (os.environ.get("GLUE_MIRROR"), PROJECT.parent / "shared" / "data") if folder]
 ARCHIVE = next((folder / "SST-2.zip" for folder in MIRRORS if (folder / "SST-2.zip").is_file()), None)
 
 
@@ -55,7 +52,7 @@ def command(flags: str) -> dict[str, object]:
     """Read a command of the document, cut short."""
     words = flags.split()
     given = dict(zip((word[2:] for word in words[::2]), words[1::2], strict=True))
-    given["experiment"] = OF_THE_RUN["experiment"].get(given["experiment"], given["experiment"])
+    given["experiment"] = TRAINED.get(given["experiment"], given["experiment"])
     return given | {name: value for name, value in SHORT.items() if name in given}
 
 
