@@ -67,14 +67,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         cfg, precision = from_args(EvalConfig, args), from_args(PrecisionConfig, args)
 
         # Heavy imports come after the flags are read: `--help` answers at once.
-        from fine_tune import build, distributed, run
+        from fine_tune import build, run
         from fine_tune.precision import resolve_precision
 
         device = build.resolve_devices(cfg.device_id).student
         precision.precision = resolve_precision(precision.precision, precision.amp, device)
         run.set_up_process(device=device)
         write_predictions(cfg, device, precision, args.ckpt)
-        distributed.stop()
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         # Heavy imports come after the flags are read: `--help` answers at once.
         from tqdm import tqdm
 
-        from fine_tune import build, distributed, evaluate, load, run
+        from fine_tune import build, evaluate, load, run
         from fine_tune.checkpoint import fill, list_checkpoints, load_state
         from fine_tune.data import load_split
         from fine_tune.log import write_scalars
@@ -78,7 +78,6 @@ def main(argv: Sequence[str] | None = None) -> None:
                 write_predictions(
                     dataclasses.replace(cfg, dataset=split), device, precision, best[task.metrics[0]][0][0]
                 )
-        distributed.stop()
 
 
 if __name__ == "__main__":

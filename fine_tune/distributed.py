@@ -4,7 +4,10 @@ Every process takes its share of each update's rows (`batches.updates`), gradien
 and the first process alone writes. The frozen teacher is not wrapped: nothing of it is exchanged.
 """
 
+import atexit
 import contextlib
+import gc
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import TypeVar
@@ -26,12 +29,19 @@ def start(device: torch.device) -> None:
             torch.cuda.set_device(device)
         # Long, because the first process may fill a cache meanwhile; torchrun sees at once when one dies.
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=12))
+        atexit.register(stop)
 
 
 def stop() -> None:
-    """Leave."""
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    """Leave, at exit: once no wrapped module is left, not those of an uncaught error's frames either.
+
+    DDP frees the group with the interpreter's lock in hand, and gloo's threads may still ask for it: whoever frees the
+    group last must be torch.distributed, which lets go of the lock (pytorch/pytorch#56297).
+    """
+    for name in ("last_exc", "last_value", "last_traceback"):
+        vars(sys).pop(name, None)
+    gc.collect()
+    dist.destroy_process_group()
 
 
 @contextlib.contextmanager

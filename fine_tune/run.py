@@ -97,14 +97,13 @@ def start_run(
 
 
 def finish_run(folder: Path) -> None:
-    """Note the end of a run in its `run.json`, say where it is, leave the other processes."""
+    """Note the end of a run in its `run.json`, say where it is."""
     file = folder / "run.json"
     write_json(
         file,
         json.loads(file.read_text(encoding="utf-8")) | {"end": now(), "compile_seconds": round(compile_seconds(), 1)},
     )
     print(f"\ncheckpoints and logs: {folder}")
-    distributed.stop()
 
 
 def now() -> str:
