@@ -7,10 +7,12 @@ Loop: `fine_tune/train/teacher.py`. Recipes: `scripts/tune_<task>_teacher.sh`.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 from fine_tune.config import (
     EpochConfig,
     OptimConfig,
+    Pace,
     PrecisionConfig,
     RunConfig,
     SpeedConfig,
@@ -19,7 +21,7 @@ from fine_tune.config import (
 )
 from fine_tune.flag import Flags, Parser, add_groups, usage_errors
 
-GROUPS = (RunConfig, TeacherConfig, StepConfig, EpochConfig, OptimConfig, PrecisionConfig, SpeedConfig)
+GROUPS = (RunConfig, Pace, TeacherConfig, StepConfig, EpochConfig, OptimConfig, PrecisionConfig, SpeedConfig)
 
 
 def build_parser() -> Parser:
@@ -38,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.device_id = args.num_gpu - 1
     with usage_errors(parser):
         flags = Flags(GROUPS, args)
-        cfg, teacher, steps, epochs, optim, precision, speed = (flags[group] for group in GROUPS)
+        cfg, pace, teacher, steps, epochs, optim, precision, speed = (flags[group] for group in GROUPS)
 
         # Heavy imports come after the flags are read: `--help` answers at once.
         from fine_tune import build, load, run
@@ -49,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         from fine_tune.path import log_dir
         from fine_tune.placement import place
         from fine_tune.precision import resolve_precision
+        from fine_tune.snapshot import Snapshot
         from fine_tune.task import TASKS
         from fine_tune.train.teacher import fine_tune
 
@@ -62,17 +65,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         load.check_length(model, teacher.max_seq_len)
         place(model, device, precision, speed)
         rows = load_split(task, cfg.dataset, tokenizer, teacher.max_seq_len)
-        batches = build.updates_of(cfg, rows)
         steps.total_step, steps.warmup_step = build.resolve_duration(steps, epochs, len(rows), cfg.batch_size)
         part = build.part_of(model, device, optim, steps, speed)
         updater = Updater({"": part}, half=precision.precision == "fp16")
         values = flags.values() | {"method": "fine_tune"}
-        folder = run.start_run(cfg, values, model, tokenizer, {"teacher": str(device)}, parser.argv)
+        made_from = {"data": rows.key}
+        folder = run.start_run(cfg, values, model, tokenizer, {"teacher": str(device)}, parser.argv, made_from)
+        where, snapshot = log_dir(cfg.experiment, cfg.model, cfg.task), Snapshot(folder, [model], updater)
+        log = TrainLog(folder, where, pace, steps.total_step, snapshot, partial(build.row_ids, cfg, rows))
+        batches = build.updates_of(cfg, rows, log.done)
 
     origin = {"encoder": f"copied from {teacher.ptrain_ver}", "classifier": "random"}
     run.print_table("Fine-tuning", values | {"rows": len(rows), "device": device} | origin)
-    where = log_dir(cfg.experiment, cfg.model, cfg.task)
-    with TrainLog(folder, where, steps.total_step, cfg.log_step, cfg.ckpt_step) as log:
+    with log:
         fine_tune(wrap(model), updater, batches, device, log)
     run.finish_run(folder)
 

@@ -28,17 +28,24 @@ from fine_tune.task import Task
 logger = logging.getLogger(__name__)
 
 
-def updates_of(cfg: RunConfig, rows: Split) -> Iterator[list[Batch]]:
-    """Give this process its micro-batches, update after update, without end."""
+def updates_of(cfg: RunConfig, rows: Split, done: int = 0) -> Iterator[list[Batch]]:
+    """Give this process its micro-batches, update after update, without end, after the first `done` updates."""
     return updates(
         rows,
         batch_size=cfg.batch_size,
         accum_step=cfg.accum_step,
         seed=cfg.seed,
         pad_to=rows.max_seq_len if cfg.pad_to_max else None,
+        start=done,
         rank=process.rank(),
         world_size=process.world_size(),
     )
+
+
+def row_ids(cfg: RunConfig, rows: Split, step: int) -> list[str]:
+    """Name the rows of this process in update `step`, counted from 1, by their ids in the data."""
+    update = next(updates_of(cfg, rows, step - 1))
+    return [str(rows.row_id[row]) for batch in update for row in batch.rows]
 
 
 class Devices(NamedTuple):

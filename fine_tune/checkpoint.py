@@ -17,6 +17,7 @@ from fine_tune.distributed import unwrap
 from fine_tune.flag import first_line
 from fine_tune.model.projection import without_projection
 from fine_tune.path import write_whole
+from fine_tune.process import is_main
 
 
 def save_checkpoint(run_dir: Path, step: int, model: nn.Module, gates: nn.Module | None = None) -> None:
@@ -25,6 +26,13 @@ def save_checkpoint(run_dir: Path, step: int, model: nn.Module, gates: nn.Module
         write_whole(run_dir / f"gate-{layer}-{step}.pt", partial(torch.save, block.state_dict()))
     student = without_projection(unwrap(model))
     write_whole(run_dir / f"model-{step}.pt", partial(torch.save, student.state_dict()))
+
+
+def drop_checkpoints(run_dir: Path, keep_last: int | None) -> None:
+    """Delete all but the last checkpoints; None keeps all."""
+    for step in list_checkpoints(run_dir)[: -keep_last if keep_last else 0] if is_main() else ():
+        for file in (run_dir / f"model-{step}.pt", *run_dir.glob(f"gate-*-{step}.pt")):
+            file.unlink()
 
 
 def list_checkpoints(run_dir: Path) -> list[int]:

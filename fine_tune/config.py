@@ -23,13 +23,12 @@ class RunConfig(Checked):
     seed: int = flag("seed of initialisation, dropout and data order", 42, SEED)
     batch_size: int = flag("sentences per update", 32, POSITIVE, alias=("per_device_train_batch_size",))
     accum_step: int = flag("micro-batches per update; must divide batch_size", 1, POSITIVE)
-    log_step: int = flag("updates between two log entries", 100, POSITIVE)
-    ckpt_step: int = flag("updates between two checkpoints", 1000, POSITIVE)
     device_id: int | None = flag(
         "-1 for the CPU, else the GPU's number (default: a GPU if there is one)", None, DEVICE_ID
     )
     pad_to_max: bool = flag("pad every sentence to max_seq_len and let padding count, as the released code does", False)
     overwrite: bool = flag("replace an existing run of the same name", False)
+    resume: bool = flag("go on with an interrupted run of the same name and flags; begin it if there is none", False)
 
     def __post_init__(self) -> None:
         """Check ranges, the name, the task and the division of the batch."""
@@ -38,6 +37,18 @@ class RunConfig(Checked):
         experiment_name(self.experiment, self.model, self.task)
         if self.batch_size % self.accum_step:
             raise ValueError(f"--batch_size {self.batch_size} is not a multiple of --accum_step {self.accum_step}")
+        if self.resume and self.overwrite:
+            raise ValueError("--resume goes on with a run, --overwrite begins it anew; give one of them")
+
+
+@dataclass
+class Pace(Checked):
+    """What a run writes while it trains."""
+
+    log_step: int = flag("updates between two log entries", 100, POSITIVE)
+    ckpt_step: int = flag("updates between two checkpoints", 1000, POSITIVE)
+    state_step: int = flag("updates between two states to --resume from; checkpoints have one, too", 500, POSITIVE)
+    keep_last: int | None = flag("keep this many checkpoints, the last ones (default: all)", None, POSITIVE)
 
 
 @dataclass
@@ -162,6 +173,6 @@ class EvalConfig(Checked):
 
 
 STUDENT_GROUPS = (
-    *(RunConfig, TeacherRef, StudentConfig, StepConfig, EpochConfig, OptimConfig, PrecisionConfig, SpeedConfig),
+    *(RunConfig, Pace, TeacherRef, StudentConfig, StepConfig, EpochConfig, OptimConfig, PrecisionConfig, SpeedConfig),
 )
 """What every script takes that trains a student."""

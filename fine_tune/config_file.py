@@ -35,6 +35,23 @@ def save_config(file: Path, values: dict[str, Any]) -> None:
     write_text(file, json.dumps(written, indent=2, sort_keys=True) + "\n")
 
 
+FREE = {"overwrite", "resume", "state_step", "keep_last"}
+"""Values that may change when a run goes on."""
+
+
+def check_same(file: Path, values: dict[str, Any]) -> None:
+    """Refuse to go on with a run that was begun with other values than these.
+
+    Raises:
+        ValueError: The first that differs.
+    """
+    saved = read_json(file)
+    for name, value in sorted(values.items()):
+        if name not in FREE and saved.get(name) != value:
+            was, now = ("left open" if each is None else each for each in (saved.get(name), value))
+            raise ValueError(f"--resume: {file} has {name} {was}, now it is {now}; go on with what it began with")
+
+
 def load_config(run_dir: Path, flag: str = "--experiment") -> dict[str, Any]:
     """Read `config.json` of our own or of a released run.
 

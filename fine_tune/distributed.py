@@ -28,7 +28,8 @@ def start(device: torch.device) -> None:
         if device.type == "cuda":
             torch.cuda.set_device(device)
         # Long, because the first process may fill a cache meanwhile; torchrun sees at once when one dies.
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=12))
+        # gloo, too, beside a GPU: what concerns the processes alone must not wait for it.
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=12))
         atexit.register(stop)
 
 
@@ -65,6 +66,23 @@ def add_up(values: Tensor) -> Tensor:
     if dist.is_initialized():
         dist.all_reduce(values)
     return values
+
+
+def largest(number: int) -> int:
+    """Give the largest of the processes' numbers."""
+    if not dist.is_initialized():
+        return number
+    numbers = torch.tensor(number)
+    dist.all_reduce(numbers, dist.ReduceOp.MAX)
+    return int(numbers)
+
+
+def gather(thing: Item) -> list[Item]:
+    """Collect one thing of every process, in order."""
+    things = [thing] * world_size()
+    if dist.is_initialized():
+        dist.all_gather_object(things, thing)
+    return things
 
 
 def wrap(module: nn.Module) -> nn.Module:

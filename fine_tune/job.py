@@ -5,6 +5,7 @@ The methods themselves are elsewhere: what they ask of a teacher, their gates an
 
 import logging
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import nn
@@ -15,6 +16,7 @@ from fine_tune.config import (
     EpochConfig,
     OptimConfig,
     OutputsConfig,
+    Pace,
     PrecisionConfig,
     RunConfig,
     SpeedConfig,
@@ -22,7 +24,6 @@ from fine_tune.config import (
     StudentConfig,
     TeacherRef,
 )
-from fine_tune.config_file import save_config
 from fine_tune.data import load_split
 from fine_tune.device import device_number
 from fine_tune.flag import Flags
@@ -34,6 +35,7 @@ from fine_tune.optim import Part, Updater
 from fine_tune.path import digest, log_dir
 from fine_tune.placement import place
 from fine_tune.precision import resolve_precision
+from fine_tune.snapshot import Snapshot
 from fine_tune.task import TASKS
 from fine_tune.teacher import Needs, Teacher, announced
 from fine_tune.teacher_cache import open_teacher
@@ -139,7 +141,7 @@ class Job:
 
     def updates(self, teacher: Teacher | None = None) -> Iterator[list[Batch]]:
         """Give the micro-batches of every update; a teacher hears of each one beforehand."""
-        mine = build.updates_of(self.flags[RunConfig], self.rows)
+        mine = build.updates_of(self.flags[RunConfig], self.rows, self.log.done)
         return announced(mine, teacher) if teacher else mine
 
     def updater(self) -> Updater:
@@ -150,7 +152,8 @@ class Job:
             blocks, steps = list(self.gates.blocks.values()), self.gate_flags[StepConfig]
             assert steps.total_step is not None and steps.warmup_step is not None
             parts["gate_"] = Part(blocks, self.gate_flags[OptimConfig], steps.total_step, steps.warmup_step)
-        return Updater(parts, half=self.flags[PrecisionConfig].precision == "fp16")
+        self.made = Updater(parts, half=self.flags[PrecisionConfig].precision == "fp16")
+        return self.made
 
     def start(self, method: str, layer_map: LayerMap | None = None) -> log.TrainLog:
         """Create the run's folder, tell the user what will be trained, open its log.
@@ -164,19 +167,23 @@ class Job:
         if layer_map is not None:
             values["layer_map"] = written(layer_map)
         places = {name: str(device) for name, device in self.devices._asdict().items()}
-        made_from = {"teacher_sha256": digest(self.teacher.checkpoint)}
+        made_from = {"teacher_sha256": digest(self.teacher.checkpoint), "data": self.rows.key}
         self.folder = run.start_run(cfg, values, self.student, self.teacher.tokenizer, places, self.argv, made_from)
         run.print_table(f"Run: {method}", values | {"rows": len(self.rows), "devices": places})
         if self.gates is not None:
             shape = self.gates.shape
             values = self.gate_flags.values() | {"device_id": device_number(self.devices.gate)}
             values |= {"dimension": shape.dimension, "max_seq_length": shape.seq_length}
-            save_config(self.folder / "gate_config.json", values)
+            run.save_or_check(cfg, self.folder / "gate_config.json", values)
             run.print_table("Gates", values)
         self.print_student(layer_map or {})
         assert steps.total_step is not None
         where = log_dir(cfg.experiment, cfg.model, cfg.task)
-        return log.TrainLog(self.folder, where, steps.total_step, cfg.log_step, cfg.ckpt_step)
+        trained = [self.trained, *([self.gates] if self.gates is not None else [])]
+        snapshot = Snapshot(self.folder, trained, self.made)
+        locate = partial(build.row_ids, cfg, self.rows)
+        self.log = log.TrainLog(self.folder, where, self.flags[Pace], steps.total_step, snapshot, locate)
+        return self.log
 
     def print_student(self, layer_map: LayerMap) -> None:
         """Print where each part of the student comes from, and which teacher layer it learns."""

@@ -23,6 +23,7 @@ from fine_tune.config import OptimConfig
 
 NEGLIGIBLE = 1e-20
 """Share of a row's momentum that moves it no more."""
+STATE = ("now", "exp_avg", "exp_avg_sq", "reached", "without_eps", "without_v", "decay")
 
 
 class LazyRows:
@@ -102,6 +103,15 @@ class LazyRows:
         self.weight[rows] = (self.weight[rows] * decay).add_(move, alpha=-lr / correction1)
         self.exp_avg[rows], self.exp_avg_sq[rows] = m, v
         self.reached[rows] = now
+
+    def state_dict(self) -> dict[str, Tensor | int]:
+        """Give everything but the weights themselves."""
+        return {name: getattr(self, name) for name in STATE}
+
+    def load_state_dict(self, state: dict[str, Tensor | int]) -> None:
+        """Restore what `state_dict` gave."""
+        for name in STATE:
+            setattr(self, name, state[name])
 
 
 def column(values: Tensor) -> Tensor:

@@ -7,9 +7,13 @@ import itertools
 import json
 import logging
 import math
+import os
+import shutil
+import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +21,9 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from fine_tune import distributed, process
-from fine_tune.checkpoint import save_checkpoint
+from fine_tune.checkpoint import drop_checkpoints, list_checkpoints, save_checkpoint
+from fine_tune.config import Pace
+from fine_tune.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +47,7 @@ class Meter:
         self.weight += weight
         for name, value in values.items():
             value = value.detach() * weight
-            self.total[name] = self.total[name] + value if name in self.total else value
+            self.total[name] = self.total[name].to(value.device) + value if name in self.total else value
 
     def mean(self, step: int) -> dict[str, float]:
         """Read the means, over all processes, and start anew; entry (i, j) of a table is called `name_i_j`, from 1 on.
@@ -58,6 +64,20 @@ class Meter:
             raise FloatingPointError(f"not finite by step {step}: {bad}; lower the learning rate or the loss weights")
         return means
 
+    def count(self, **values: Tensor) -> None:
+        """Add detached scalars that belong to a whole update."""
+        weight, self.weight = self.weight, 0.0
+        self.add(1.0, **values)
+        self.weight = weight
+
+    def state(self) -> dict[str, Any]:
+        """Give the sums so far."""
+        return {"total": self.total, "weight": self.weight}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from sums."""
+        self.total, self.weight = state["total"], state["weight"]
+
     def names(self) -> Iterator[str]:
         """Name every scalar, in order."""
         for name, table in self.total.items():
@@ -68,55 +88,147 @@ class Meter:
 class TrainLog:
     """Counts the updates of a training run, writes its scalars, saves its checkpoints; use as a context manager.
 
+    Told to stop (SIGTERM, Ctrl-C), it ends the run after the update under way, with a state to go on from. A second
+    Ctrl-C ends it at once.
+
     Args:
         run_dir: Folder for `metrics.jsonl` and checkpoints.
         log_dir: Folder for TensorBoard.
+        pace: Updates between two entries, checkpoints, states; the last update makes an entry and a checkpoint, too.
         total_step: Updates in all.
-        log_step: Updates between two entries; the last update makes one, too.
-        ckpt_step: Updates between two checkpoints; the last update makes one, too.
+        snapshot: The run's state; where there is one on disk, the log goes on from it.
+        locate: Names the rows of an update, for messages.
+
+    Raises:
+        ValueError: The state on disk does not fit.
     """
 
-    def __init__(self, run_dir: Path, log_dir: Path, total_step: int, log_step: int, ckpt_step: int) -> None:
+    stopped_by: int | None = None
+    """Signal that told the run to stop."""
+
+    def __init__(
+        self,
+        run_dir: Path,
+        log_dir: Path,
+        pace: Pace,
+        total_step: int,
+        snapshot: Snapshot | None = None,
+        locate: Callable[[int], list[str]] | None = None,
+    ) -> None:
         """Open everything."""
-        self.run_dir, self.total_step, self.log_step, self.ckpt_step = run_dir, total_step, log_step, ckpt_step
-        self.meter = Meter()
+        self.run_dir, self.log_dir, self.pace, self.total_step = run_dir, log_dir, pace, total_step
+        self.snapshot, self.locate = snapshot, locate
+        self.meter, self.done, self.step = Meter(), 0, 0
         self.first_spread: float | None = None
-        self.bar = tqdm(total=total_step, dynamic_ncols=True, mininterval=1, unit="step", disable=not process.is_main())
+        self.bad: Tensor | None = None
+        self.file = run_dir / "metrics.jsonl"
+        if snapshot and snapshot.file.is_file():
+            self.go_on(*snapshot.load())
+        self.bar = tqdm(
+            total=total_step, initial=self.done, dynamic_ncols=True, mininterval=1, unit="step",
+            disable=not process.is_main(),
+        )  # fmt: skip
         if process.is_main():
             self.board = SummaryWriter(str(log_dir))
-            self.lines = (run_dir / "metrics.jsonl").open("a", encoding="utf-8")
+            self.lines = self.file.open("a", encoding="utf-8")
+
+    def go_on(self, step: int, state: dict[str, Any]) -> None:
+        """Restore the log as it was after update `step`; what was written after that is dropped."""
+        self.done, self.first_spread = step, state["first_spread"]
+        self.meter.restore(state["meter"])
+        if process.is_main():
+            os.truncate(self.file, state["bytes"])
+            shutil.rmtree(self.log_dir, ignore_errors=True)
+            entries = (json.loads(line) for line in self.file.read_text(encoding="utf-8").splitlines())
+            write_scalars(self.log_dir, "train", {entry.pop("step"): entry for entry in entries})
+
+    def state(self) -> dict[str, Any]:
+        """Give what `go_on` needs."""
+        if process.is_main():
+            os.fsync(self.lines.fileno())
+        written = self.file.stat().st_size if process.is_main() else 0
+        return {"meter": self.meter.state(), "first_spread": self.first_spread, "bytes": written}
 
     def __enter__(self) -> "TrainLog":
-        """Give itself."""
+        """Take over the signals that tell a run to stop."""
+        self.handlers = {which: signal.signal(which, self.be_told) for which in (signal.SIGTERM, signal.SIGINT)}
         return self
 
     def __exit__(self, *_: object) -> None:
         """Close everything."""
+        for which, handler in self.handlers.items():
+            signal.signal(which, handler)
         self.bar.close()
         if process.is_main():
             self.lines.close()
             self.board.close()
 
-    def steps(self) -> range:
-        """Number the updates, from 1 on."""
-        return range(1, self.total_step + 1)
+    def be_told(self, which: int, _: object) -> None:
+        """Note a signal; the next one ends the run at once."""
+        self.stopped_by = which
+        for other in self.handlers:
+            signal.signal(other, signal.SIG_DFL)
+
+    def steps(self) -> Iterator[int]:
+        """Number the updates that are still to be made."""
+        for step in range(self.done + 1, self.total_step + 1):
+            self.step = step
+            yield step
 
     def add(self, weight: float, **values: Tensor) -> None:
-        """Take what a micro-batch gave, see `Meter.add`."""
+        """Take what a micro-batch gave, see `Meter.add`; `loss` has to be finite."""
         self.meter.add(weight, **values)
+        self.expect_finite(values["loss"])
 
-    def update(self, step: int, rates: dict[str, float]) -> None:
-        """Count an update, made with these learning rates; write an entry where one is due."""
+    def update(self, step: int, made: dict[str, float | Tensor]) -> None:
+        """Count an update, made with these learning rates and gradients; write an entry where one is due."""
+        norms = {name: value for name, value in made.items() if isinstance(value, Tensor)}
+        self.meter.count(**norms)
+        for norm in norms.values():
+            self.expect_finite(norm)
         self.advance()
-        if is_due(step, self.log_step, self.total_step):
+        if is_due(step, self.pace.log_step, self.total_step):
+            self.check()
             means = self.meter.mean(step)
-            self.scalars(step, means | rates)
+            self.scalars(step, means | {name: value for name, value in made.items() if isinstance(value, float)})
             self.watch(step, means.get("target_spread"))
 
+    def expect_finite(self, value: Tensor) -> None:
+        """Note the update if a value is not finite, without waiting for a GPU."""
+        bad = (~torch.isfinite(value.detach())).long() * self.step
+        self.bad = bad if self.bad is None else torch.where(self.bad > 0, self.bad, bad.to(self.bad.device))
+
+    def check(self) -> None:
+        """End the run if something was not finite.
+
+        Raises:
+            FloatingPointError: With the update, its rows, and what is left.
+        """
+        if self.bad is None or not (step := int(self.bad)):
+            return
+        last = max(list_checkpoints(self.run_dir), default=None)
+        good = "no checkpoint before it" if last is None else f"last good checkpoint: model-{last}.pt"
+        rows = f" (rows {', '.join(self.locate(step))})" if self.locate else ""
+        raise FloatingPointError(
+            f"update {step}: loss or gradient is not finite{rows}; {good}; lower the learning rate or the loss weights"
+        )
+
     def save(self, step: int, model: nn.Module, gates: nn.Module | None = None) -> None:
-        """Save a checkpoint where one is due."""
-        if is_due(step, self.ckpt_step, self.total_step):
+        """Save a checkpoint where one is due, and the state there and in between; stop if told to."""
+        stopped_by = distributed.largest(self.stopped_by or 0)
+        checkpoint = is_due(step, self.pace.ckpt_step, self.total_step)
+        if not (checkpoint or stopped_by or step % self.pace.state_step == 0):
+            return
+        self.check()
+        if checkpoint:
             save_checkpoint(self.run_dir, step, model, gates)
+            drop_checkpoints(self.run_dir, self.pace.keep_last)
+        if self.snapshot and step < self.total_step:
+            self.snapshot.save(step, self.state())
+        if stopped_by and step < self.total_step:
+            logger.warning("stopped by %s after update %d", signal.Signals(stopped_by).name, step)
+            logger.warning("the same command with --resume goes on from there")
+            raise SystemExit(128 + stopped_by)
 
     def watch(self, step: int, spread: float | None) -> None:
         """Warn once if the gates' targets collapse: if they differ less than `COLLAPSED` of what they did at first."""

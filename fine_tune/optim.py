@@ -5,6 +5,7 @@ Departures: torch's fused AdamW, which differs from the plain one in rounding; `
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -63,18 +64,34 @@ class Part:
         """Learning rate of the next update."""
         return float(self.scheduler.get_last_lr()[0])
 
-    def step(self, scaler: torch.amp.GradScaler) -> None:
-        """Clip the gradients gathered so far, make one update, clear them."""
+    def step(self, scaler: torch.amp.GradScaler) -> Tensor:
+        """Clip the gradients gathered so far, make one update, clear them; give their 2-norm before clipping."""
         scaler.unscale_(self.optimizer)
         if self.lazy:
             rows = self.lazy.gradient()
-        for number, weights in enumerate(self.clipped):
+        norms = [
             nn.utils.clip_grad_norm_([*weights, rows] if self.lazy and number == 0 else weights, self.max_norm)
+            for number, weights in enumerate(self.clipped)
+        ]
         if self.lazy:
             self.lazy.step(self.lr)
         scaler.step(self.optimizer)
         self.scheduler.step()
         self.optimizer.zero_grad(set_to_none=True)
+        norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+        return norm
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give moments and schedule, between two updates."""
+        lazy = self.lazy.state_dict() if self.lazy else None
+        return {"optimizer": self.optimizer.state_dict(), "scheduler": self.scheduler.state_dict(), "lazy": lazy}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        if self.lazy:
+            self.lazy.load_state_dict(state["lazy"])
 
 
 class Updater:
@@ -94,16 +111,33 @@ class Updater:
         """Add the gradient of a loss."""
         self.scaler.scale(loss).backward()
 
-    def step(self) -> dict[str, float]:
-        """Make one update of every part from the gradients gathered so far; give the learning rates it was made with.
+    def step(self) -> dict[str, float | Tensor]:
+        """Make one update of every part from the gradients gathered so far.
 
-        They are called `lr`, `gate_lr`, ..
+        Returns:
+            The learning rates it was made with, `lr`, `gate_lr`, .., and the gradients' 2-norms, `grad_norm`,
+            `gate_grad_norm`, ..; no norms in float16, where infinite ones are what the loss scale is found by.
         """
-        rates = {f"{prefix}lr": part.lr for prefix, part in self.parts.items()}
-        for part in self.parts.values():
-            part.step(self.scaler)
+        made: dict[str, float | Tensor] = {}
+        for prefix, part in self.parts.items():
+            made[f"{prefix}lr"], norm = part.lr, part.step(self.scaler)
+            if not self.scaler.is_enabled():
+                made[f"{prefix}grad_norm"] = norm
         self.scaler.update()
-        return rates
+        return made
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give the state of every part, and the loss scale."""
+        return {
+            "parts": {name: part.state_dict() for name, part in self.parts.items()},
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        for name, part in self.parts.items():
+            part.load_state_dict(state["parts"][name])
+        self.scaler.load_state_dict(state["scaler"])
 
 
 def linear_schedule(step: int, total_step: int, warmup_step: int) -> float:

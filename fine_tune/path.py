@@ -3,13 +3,16 @@
 Importing this module, or asking it for a path, creates nothing on disk.
 """
 
+import fcntl
 import hashlib
 import json
 import os
+import platform
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from fine_tune.process import is_main
 
@@ -67,6 +70,31 @@ def write_whole(file: Path, write: Callable[[Path], Any]) -> None:
     with temporary.open("rb") as handle:
         os.fsync(handle.fileno())
     os.replace(temporary, file)
+
+
+LOCKS: dict[Path, IO[str]] = {}
+"""Open files by the folder that this process has locked."""
+
+
+def lock(folder: Path) -> None:
+    """Keep a folder, if it is there, for this process until it ends; its lock falls with it, however it ends.
+
+    Raises:
+        BlockingIOError: Another process has it.
+    """
+    if not folder.is_dir():
+        return
+    file = (folder / ".lock").open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        owner = file.read().strip() or "another process"
+        raise BlockingIOError(f"{folder} is in use by {owner}; wait for it, or choose another --experiment") from None
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {platform.node()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
+    file.flush()
+    LOCKS[folder] = file
 
 
 def read_json(file: Path) -> dict[str, Any]:

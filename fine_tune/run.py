@@ -8,7 +8,9 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -16,13 +18,15 @@ import transformers
 from transformers import PreTrainedTokenizerFast
 
 from fine_tune import distributed, process
+from fine_tune.checkpoint import list_checkpoints
 from fine_tune.config import RunConfig, TeacherRef
-from fine_tune.config_file import save_config
+from fine_tune.config_file import check_same, save_config
 from fine_tune.device import keep_freed_memory
 from fine_tune.log import compile_seconds
 from fine_tune.model.classifier import Classifier
-from fine_tune.path import PROJECT, log_dir, run_dir, write_json
+from fine_tune.path import PROJECT, lock, log_dir, read_json, run_dir, write_json
 from fine_tune.seed import own_dropout, set_seed
+from fine_tune.snapshot import STATE
 
 
 def set_up_process(seed: int = 0, device: torch.device | None = None) -> None:
@@ -50,11 +54,26 @@ def new_run_dir(cfg: RunConfig, teacher: TeacherRef | None = None) -> Path:
     if origin and (folder == origin or (folder.exists() and origin.exists() and folder.samefile(origin))):
         raise ValueError(f"--experiment {cfg.experiment} is the teacher's own run; choose another name")
     if folder.exists() and any(folder.iterdir()):
-        if not cfg.overwrite:
-            raise FileExistsError(f"{folder} exists; choose another --experiment, or pass --overwrite to replace it")
         if not (folder / "config.json").is_file():
             raise FileExistsError(f"{folder} is not a run (it has no config.json); it is left alone")
+        about = folder / "run.json"
+        complete = about.is_file() and read_json(about).get("end")
+        if cfg.resume and complete:
+            print(f"{folder} is complete: there is nothing to --resume")
+            raise SystemExit(0)
+        if cfg.resume and not can_go_on(folder) and list_checkpoints(folder):
+            raise FileExistsError(f"{folder} has checkpoints but no {STATE} to --resume from; --overwrite begins anew")
+        if not (cfg.overwrite or cfg.resume):
+            how = "--resume goes on with it; else " if can_go_on(folder) and not complete else ""
+            raise FileExistsError(
+                f"{folder} exists; {how}choose another --experiment, or pass --overwrite to replace it"
+            )
     return folder
+
+
+def can_go_on(folder: Path) -> bool:
+    """Whether a run left a state to go on from."""
+    return (folder / STATE).is_file()
 
 
 def start_run(
@@ -64,9 +83,11 @@ def start_run(
     tokenizer: PreTrainedTokenizerFast,
     devices: dict[str, str],
     argv: list[str],
-    made_from: dict[str, str] | None = None,
+    made_from: Mapping[str, Any] = MappingProxyType({}),
 ) -> Path:
     """Create the folder of a run with what later readers need: configuration, architecture, tokenizer, provenance.
+
+    A run that goes on has all that; it must have been made with the same.
 
     Args:
         cfg: The run's flags.
@@ -76,6 +97,10 @@ def start_run(
         devices: Where every model lives.
         argv: The command.
         made_from: What else its result depends on, by name.
+
+    Raises:
+        ValueError: The run goes on, but something is not what it was.
+        OSError: Another process writes into the folder.
     """
     own_dropout(cfg.seed)
     distributed.barrier()  # by now every process has looked at what is there
@@ -83,17 +108,39 @@ def start_run(
         distributed.barrier()
         return run_dir(cfg.experiment, cfg.model, cfg.task)
     folder = new_run_dir(cfg)
+    lock(folder)
+    made_from = {**made_from, "processes": process.world_size(), "device": devices}
+    if cfg.resume and can_go_on(folder):
+        check_same(folder / "config.json", values)
+        check_same(folder / "run.json", made_from)
+        about = read_json(folder / "run.json")
+        again = {"argv": argv, **versions(), "start": now()}
+        write_json(folder / "run.json", about | {"resumed": [*about.get("resumed", []), again]})
+        distributed.barrier()
+        return folder
     for old in (folder, log_dir(cfg.experiment, cfg.model, cfg.task)):
         if old.exists():  # moved aside first: an interrupted removal leaves nothing that looks like a run
             shutil.rmtree(old.rename(old.with_name(f".{old.name}.removed-{os.getpid()}")))
     folder.mkdir(parents=True)
+    lock(folder)
     save_config(folder / "config.json", values)
     model.encoder.config.to_json_file(folder / "encoder.json")
     tokenizer.save_pretrained(folder / "tokenizer")
-    origin = {"argv": argv, **versions(), "device": devices, "processes": process.world_size(), **(made_from or {})}
-    write_json(folder / "run.json", origin | {"start": now(), "end": None})
+    write_json(folder / "run.json", {"argv": argv, **versions(), **made_from, "start": now(), "end": None})
     distributed.barrier()
     return folder
+
+
+def save_or_check(cfg: RunConfig, file: Path, values: dict[str, Any]) -> None:
+    """Write a further configuration of a run; of one that goes on, check it.
+
+    Raises:
+        ValueError: It is not what it was.
+    """
+    if cfg.resume and can_go_on(file.parent):
+        check_same(file, values)
+    else:
+        save_config(file, values)
 
 
 def finish_run(folder: Path) -> None:
@@ -103,6 +150,8 @@ def finish_run(folder: Path) -> None:
         file,
         json.loads(file.read_text(encoding="utf-8")) | {"end": now(), "compile_seconds": round(compile_seconds(), 1)},
     )
+    if process.is_main():
+        (folder / STATE).unlink(missing_ok=True)
     print(f"\ncheckpoints and logs: {folder}")
 
 
