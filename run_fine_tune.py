@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         # Heavy imports come after the flags are read: `--help` answers at once.
         from fine_tune import build, load, run
-        from fine_tune.data import load_split
+        from fine_tune.data import load_labelled
         from fine_tune.distributed import wrap
         from fine_tune.log import TrainLog
         from fine_tune.optim import Updater
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         model, tokenizer = build.build_teacher(cfg.model, teacher.ptrain_ver, task, teacher.dropout)
         load.check_length(model, teacher.max_seq_len)
         place(model, device, precision, speed)
-        rows = load_split(task, cfg.dataset, tokenizer, teacher.max_seq_len)
+        rows = load_labelled(task, cfg.dataset, tokenizer, teacher.max_seq_len)
         steps.total_step, steps.warmup_step = build.resolve_duration(steps, epochs, len(rows), cfg.batch_size)
         part = build.part_of(model, device, optim, steps, speed)
         updater = Updater({"": part}, half=precision.precision == "fp16")

@@ -136,6 +136,18 @@ def load_split(task: Task, name: str, tokenizer: PreTrainedTokenizerFast, max_se
     return Split(task=task, name=name, label=label, **facts, **arrays)
 
 
+def load_labelled(task: Task, name: str, tokenizer: PreTrainedTokenizerFast, max_seq_len: int) -> Split:
+    """Read a split to train on, see `load_split`.
+
+    Raises:
+        ValueError: It has no labels.
+    """
+    split = load_split(task, name, tokenizer, max_seq_len)
+    if split.label is None:
+        raise ValueError(f"--dataset {name}: this split of {task.name} has no labels to train on")
+    return split
+
+
 def fill_cache(folder: Path, task: Task, name: str, tokenizer: PreTrainedTokenizerFast, max_seq_len: int) -> None:
     """Tokenise a split into its folder of the cache, if that is not there; whole or not at all."""
     if not folder.is_dir():

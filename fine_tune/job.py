@@ -24,7 +24,7 @@ from fine_tune.config import (
     StudentConfig,
     TeacherRef,
 )
-from fine_tune.data import load_split
+from fine_tune.data import load_labelled
 from fine_tune.device import device_number
 from fine_tune.flag import Flags
 from fine_tune.layer_map import LayerMap, written
@@ -73,7 +73,7 @@ class Job:
         self.teacher = load.load_teacher(ref, task, sizes.ptrain_ver)
         ref.tckpt = self.teacher.step
         student.resolve_sizes(sizes, cfg.model, self.teacher)
-        self.rows = load_split(task, cfg.dataset, self.teacher.tokenizer, self.teacher.config["max_seq_len"])
+        self.rows = load_labelled(task, cfg.dataset, self.teacher.tokenizer, self.teacher.config["max_seq_len"])
         steps = flags[StepConfig]
         steps.total_step, steps.warmup_step = build.resolve_duration(
             steps, flags[EpochConfig], len(self.rows), cfg.batch_size

@@ -78,7 +78,7 @@ class Part:
         scaler.step(self.optimizer)
         self.scheduler.step()
         self.optimizer.zero_grad(set_to_none=True)
-        norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+        norm: Tensor = torch.linalg.vector_norm(torch.stack(norms)) if norms else torch.zeros(())
         return norm
 
     def state_dict(self) -> dict[str, Any]:

@@ -82,6 +82,8 @@ def lock(folder: Path) -> None:
     Raises:
         BlockingIOError: Another process has it.
     """
+    if folder in LOCKS:
+        LOCKS.pop(folder).close()
     if not folder.is_dir():
         return
     file = (folder / ".lock").open("a+", encoding="utf-8")
@@ -95,6 +97,13 @@ def lock(folder: Path) -> None:
     file.write(f"process {os.getpid()} on {platform.node()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
     file.flush()
     LOCKS[folder] = file
+
+
+def unlock(folder: Path) -> None:
+    """Give a folder up, and leave no trace of its lock."""
+    if folder in LOCKS:
+        (folder / ".lock").unlink(missing_ok=True)
+        LOCKS.pop(folder).close()
 
 
 def read_json(file: Path) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from fine_tune.config_file import check_same, save_config
 from fine_tune.device import keep_freed_memory
 from fine_tune.log import compile_seconds
 from fine_tune.model.classifier import Classifier
-from fine_tune.path import PROJECT, lock, log_dir, read_json, run_dir, write_json
+from fine_tune.path import PROJECT, lock, log_dir, read_json, run_dir, unlock, write_json
 from fine_tune.seed import own_dropout, set_seed
 from fine_tune.snapshot import STATE
 
@@ -152,6 +152,7 @@ def finish_run(folder: Path) -> None:
     )
     if process.is_main():
         (folder / STATE).unlink(missing_ok=True)
+        unlock(folder)
     print(f"\ncheckpoints and logs: {folder}")
 
 

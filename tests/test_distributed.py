@@ -19,7 +19,7 @@ import torch
 
 from fine_tune.batches import updates
 from fine_tune.build import lazy_rows, resolve_devices
-from fine_tune.config import SpeedConfig
+from fine_tune.config import Pace, SpeedConfig
 from fine_tune.data import Split
 from fine_tune.flag import Parser, usage_errors
 from fine_tune.path import PROJECT
@@ -326,7 +326,7 @@ def test_a_process_after_the_first_writes_nothing(tmp_path, monkeypatch):
     from fine_tune.path import write_json
 
     monkeypatch.setenv("RANK", "1")
-    with TrainLog(tmp_path, tmp_path / "log", total_step=2, log_step=1, ckpt_step=1) as log:
+    with TrainLog(tmp_path, tmp_path / "log", Pace(log_step=1, ckpt_step=1), total_step=2) as log:
         for step in log.steps():
             log.add(1.0, loss=torch.tensor(0.5))
             log.update(step, {"lr": 0.1})

@@ -3,13 +3,14 @@
 import pytest
 import torch
 
+from fine_tune.config import Pace
 from fine_tune.log import COLLAPSED, TrainLog
 from fine_tune.model.gate import spread
 
 
 @pytest.fixture
 def log(tmp_path):
-    with TrainLog(tmp_path, tmp_path / "log", total_step=10, log_step=1, ckpt_step=10) as opened:
+    with TrainLog(tmp_path, tmp_path / "log", Pace(log_step=1), total_step=10) as opened:
         yield opened
 
 

@@ -145,10 +145,13 @@ def test_updater_follows_the_schedule_and_clears_gradients():
     updater = Updater({"": Part([layer], OptimConfig(lr=0.5), total_step=6, warmup_step=2)})
     for step in range(6):
         updater.backward(layer(torch.ones(1, 2)).sum())
-        assert updater.step() == {"lr": pytest.approx(reference.learning_rate(step, 0.5, 2, 6))}
+        assert updater.step() == {
+            "lr": pytest.approx(reference.learning_rate(step, 0.5, 2, 6)),
+            "grad_norm": pytest.approx(6**0.5),  # of (2, 2) weights and 2 biases
+        }
         assert layer.weight.grad is None
     updater.backward(layer(torch.ones(1, 2)).sum())
-    assert updater.step() == {"lr": 0}
+    assert updater.step()["lr"] == 0
 
 
 def test_every_part_has_a_schedule_of_its_own():
@@ -162,7 +165,10 @@ def test_every_part_has_a_schedule_of_its_own():
         want = reference.learning_rate(step, 0.5, 2, 6), reference.learning_rate(step, 0.25, 0, 3)
         before = [layer.weight.clone() for layer in (one, other)]
         updater.backward(one(torch.ones(1, 2)).sum() + other(torch.ones(1, 2)).sum())
-        assert updater.step() == {"lr": pytest.approx(want[0]), "gate_lr": pytest.approx(want[1])}
+        made = updater.step()
+        assert (made["lr"], made["gate_lr"]) == pytest.approx(want) and set(made) == {
+            *("lr", "gate_lr", "grad_norm", "gate_grad_norm")
+        }
         moved = [not torch.equal(layer.weight, old) for layer, old in zip((one, other), before, strict=True)]
         assert moved == [rate > 0 for rate in want]
         assert one.weight.grad is None and other.weight.grad is None

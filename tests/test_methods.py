@@ -92,9 +92,11 @@ def test_a_run_writes_exactly_these_files(method, made):
 
 @pytest.mark.parametrize("method", BY_METHOD)
 def test_a_log_entry_has_exactly_these_values(method, made):
-    names = {"step", "loss", "soft_loss", "hard_loss", "lr"} | ({"hidden_loss"} if method != "kd" else set())
+    names = {"step", "loss", "soft_loss", "hard_loss", "lr", "grad_norm"} | (
+        {"hidden_loss"} if method != "kd" else set()
+    )
     if method in GATES:
-        names |= {"gate_lr", "target_spread", *(f"gate_{layer}" for layer in GATES[method])}
+        names |= {"gate_lr", "gate_grad_norm", "target_spread", *(f"gate_{layer}" for layer in GATES[method])}
     if method in TABLES:
         names |= {f"attn_{student}_{teacher}" for student in (1, 2) for teacher in (1, 2, 3, 4)}
     entries = made(method).data.metrics(method)

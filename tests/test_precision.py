@@ -160,7 +160,7 @@ def test_what_a_run_in_bfloat16_measures_is_float32(script, run, data, teacher, 
     run(script, "--experiment", "s", *flags(script, encoder), "--precision", "bf16")
     if script == "run_lad_distil":
         assert seen.pop("teacher") == {torch.float32} and seen.pop("teacher states") == {torch.bfloat16}
-        gates = {"gate_2", "gate_3", "gate_4", "target_spread"}
+        gates = {"gate_2", "gate_3", "gate_4", "target_spread", "grad_norm", "gate_grad_norm"}
         assert set(seen) == {"loss", "soft_loss", "hard_loss", "hidden_loss"} | gates
     assert all(kinds <= {torch.float32} for kinds in seen.values()) and seen["loss"]
 

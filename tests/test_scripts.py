@@ -40,7 +40,7 @@ def test_fine_tuning_writes_exactly_these_files(data, run, encoder):
     )  # fmt: skip
     folder = data.run("t")
     assert files(folder) == OWN | checkpoints((2, 4), "model")
-    assert [set(line) for line in data.metrics("t")] == [{"step", "loss", "lr"}] * 4
+    assert [set(line) for line in data.metrics("t")] == [{"step", "loss", "lr", "grad_norm"}] * 4
     assert [line["step"] for line in data.metrics("t")] == [1, 2, 3, 4]
     assert [line["lr"] for line in data.metrics("t")] == pytest.approx([0, 3e-5, 2e-5, 1e-5])
     assert list((data.root / "fine_tune_experiment" / "log" / folder.name).glob("events.*"))
@@ -54,6 +54,7 @@ def test_lad_writes_exactly_these_files(script, data, run, teacher):
     run(script, "--experiment", "s", "--teacher_exp", "teacher", *QUICK, "--ckpt_step", 3)
     assert files(data.run("s")) == OWN | {"gate_config.json"} | checkpoints((3, 4), "model", *GATES)
     names = {"step", "loss", "soft_loss", "hard_loss", "hidden_loss", "gate_2", "gate_3", "gate_4", "lr", "gate_lr"}
+    names |= {"grad_norm", "gate_grad_norm"}
     assert [set(line) for line in data.metrics("s")] == [names | {"target_spread"}] * 4
     for line in data.metrics("s"):
         weight = data.config("s")["hidden_mse_weight"]
@@ -464,7 +465,9 @@ def test_losses_that_are_not_finite_stop_the_run(data, run, teacher, monkeypatch
     import fine_tune.train.lad as lad
 
     monkeypatch.setattr(lad, "hard_target_loss", lambda logits, label: logits.sum() * float("nan"))
-    with pytest.raises(FloatingPointError, match="not finite by step 1: .*hard_loss"):
+    with pytest.raises(
+        FloatingPointError, match=r"^update 1: .* not finite \(rows \d+, .*\); no checkpoint before it;"
+    ):
         run("run_lad_distil", "--experiment", "s", *EXACT)
     assert json.loads((data.run("s") / "run.json").read_text(encoding="utf-8"))["end"] is None
     assert not list(data.run("s").glob("model-*.pt"))
