@@ -1,12 +1,7 @@
-"""What a run leaves: TensorBoard, `metrics.jsonl`, checkpoints, one progress line; means that never wait for a GPU.
+"""What a run leaves: TensorBoard, `metrics.jsonl`, checkpoints, one progress line. The first process alone writes."""
 
-Of several processes, all take part in a mean, and the first one writes.
-"""
-
-import itertools
 import json
 import logging
-import math
 import os
 import shutil
 import signal
@@ -23,6 +18,7 @@ from tqdm import tqdm
 from fine_tune import distributed, process
 from fine_tune.checkpoint import drop_checkpoints, list_checkpoints, save_checkpoint
 from fine_tune.config import Pace
+from fine_tune.meter import Meter
 from fine_tune.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
@@ -32,57 +28,6 @@ COLLAPSED = 0.8
 
 SST-2, 1,000 updates: 0.99 at the published rate of the gates, 1e-6; 0.73 at 1e-3, where the gates close.
 """
-
-
-class Meter:
-    """Weighted means of scalars between two log entries, summed on their device and read once."""
-
-    def __init__(self) -> None:
-        """Start empty."""
-        self.total: dict[str, Tensor] = {}
-        self.weight = 0.0
-
-    def add(self, weight: float, **values: Tensor) -> None:
-        """Add detached scalars, or tables of them; the weights of one update sum to 1."""
-        self.weight += weight
-        for name, value in values.items():
-            value = value.detach() * weight
-            self.total[name] = self.total[name].to(value.device) + value if name in self.total else value
-
-    def mean(self, step: int) -> dict[str, float]:
-        """Read the means, over all processes, and start anew; entry (i, j) of a table is called `name_i_j`, from 1 on.
-
-        Raises:
-            FloatingPointError: A mean is not finite.
-        """
-        device = next(iter(self.total.values())).device
-        flat = [torch.tensor([self.weight], device=device), *(t.to(device).flatten() for t in self.total.values())]
-        weight, *sums = distributed.add_up(torch.cat(flat).double()).tolist()
-        means = {name: total / weight for name, total in zip(self.names(), sums, strict=True)}
-        self.total, self.weight = {}, 0.0
-        if bad := {name: value for name, value in means.items() if not math.isfinite(value)}:
-            raise FloatingPointError(f"not finite by step {step}: {bad}; lower the learning rate or the loss weights")
-        return means
-
-    def count(self, **values: Tensor) -> None:
-        """Add detached scalars that belong to a whole update."""
-        weight, self.weight = self.weight, 0.0
-        self.add(1.0, **values)
-        self.weight = weight
-
-    def state(self) -> dict[str, Any]:
-        """Give the sums so far."""
-        return {"total": self.total, "weight": self.weight}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from sums."""
-        self.total, self.weight = state["total"], state["weight"]
-
-    def names(self) -> Iterator[str]:
-        """Name every scalar, in order."""
-        for name, table in self.total.items():
-            for place in itertools.product(*(range(1, size + 1) for size in table.shape)):
-                yield "_".join([name, *map(str, place)])
 
 
 class TrainLog:

@@ -12,8 +12,8 @@ from fine_tune.batches import Batch, updates
 from fine_tune.build import Devices
 from fine_tune.data import load_split, load_tokenizer
 from fine_tune.layer_map import uniform_layer_map
-from fine_tune.log import Meter
 from fine_tune.losses import hard_target_loss, hidden_mse_loss, soft_target_loss
+from fine_tune.meter import Meter
 from fine_tune.method_config import LogitConfig
 from fine_tune.model.classifier import Classifier, pretrained_encoder, student_encoder
 from fine_tune.model.gate import GateChain, GateShape

@@ -53,7 +53,8 @@ def parsed(group, *argv, prefix=""):
 
 BAD = [
     (RunConfig, "seed", (-1,)), (RunConfig, "batch_size", (0, -8)), (RunConfig, "accum_step", (0, -1)),
-    (Pace, "log_step", (0,)), (Pace, "ckpt_step", (0,)), (Pace, "state_step", (0,)), (Pace, "keep_last", (0,)), (RunConfig, "device_id", (-2,)),
+    (Pace, "log_step", (0,)), (Pace, "ckpt_step", (0,)), (Pace, "state_step", (0,)), (Pace, "keep_last", (0,)),
+    (RunConfig, "device_id", (-2,)),
     (StepConfig, "total_step", (0, -1)), (StepConfig, "warmup_step", (-1,)), (EpochConfig, "epoch", (0.0, -1.0)),
     (EpochConfig, "warmup_rate", (-0.1, 1.0)), (TeacherConfig, "num_class", (0,)), (TeacherConfig, "max_seq_len", (0,)),
     (TeacherConfig, "dropout", (-0.1, 1.0)), (TeacherRef, "tckpt", (-1,)), (OutputsConfig, "tdevice_id", (-2,)),

@@ -20,7 +20,7 @@ from methods import CLS, EXACT, GATES, HIDDEN, MAPS, METHODS, TABLES, flags
 
 from fine_tune.batches import Batch, updates
 from fine_tune.data import load_split, load_tokenizer
-from fine_tune.log import Meter
+from fine_tune.meter import Meter
 from fine_tune.task import TASKS
 from fine_tune.teacher import LEVELS, LiveTeacher
 

@@ -11,7 +11,8 @@ from torch import nn
 from transformers.models.bert.modeling_bert import BertIntermediate
 
 import fine_tune.precision as module
-from fine_tune.log import Meter, compile_seconds
+from fine_tune.log import compile_seconds
+from fine_tune.meter import Meter
 from fine_tune.model.classifier import Classifier, pretrained_encoder
 from fine_tune.model.gate import GateChain, GateShape
 from fine_tune.precision import resolve_precision, set_precision
