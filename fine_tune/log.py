@@ -109,10 +109,9 @@ class TrainLog:
             self.board.close()
 
     def be_told(self, which: int, _: object) -> None:
-        """Note a signal; the next one ends the run at once."""
-        self.stopped_by = which
-        for other in self.handlers:
-            signal.signal(other, signal.SIG_DFL)
+        """Note a signal; Ctrl-C after it ends the run at once."""
+        self.stopped_by = self.stopped_by or which
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def steps(self) -> Iterator[int]:
         """Number the updates that are still to be made."""

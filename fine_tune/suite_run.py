@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from fine_tune.path import PROJECT, write_json
+from fine_tune.snapshot import STATE
 from fine_tune.suite import METHODS, Run, Suite, read_if_there, script_parser
 
 NEUTRAL = {
-    *("experiment", "overwrite", "device_id", "tdevice_id", "gate_device_id", "from_config"),
+    *("experiment", "overwrite", "resume", "state_step", "device_id", "tdevice_id", "gate_device_id", "from_config"),
     *("teacher_cache", "cache_budget", "log_step", "gradient_checkpointing"),
 }
 """Flags without a bearing on the result: they may differ between what a run was made with and what is asked."""
@@ -50,18 +51,18 @@ def locked(suite: Suite, argv: Sequence[str]) -> Iterator[int]:
             signal.signal(signal.SIGTERM, before)
 
 
-def is_finished(run: Run, overwrite: bool) -> bool:
-    """Whether a run is there, complete, and made with what is asked.
+def how_far(run: Run, overwrite: bool) -> str:
+    """Say how far a run is that was made with what is asked: `finished`, `begun`, or `missing`.
 
     Raises:
         ValueError: It was made with something else, and may not be replaced.
     """
     if not (run.folder / "config.json").is_file():
-        return False  # if there is a folder all the same, the script does not touch it
+        return "missing"  # if there is a folder all the same, the script does not touch it
     config, about = read_if_there(run.folder / "config.json"), read_if_there(run.folder / "run.json")
     if not about:
         if overwrite:
-            return False
+            return "missing"
         raise ValueError(f"{run.folder} has no run.json, so it may be another's; move it, or pass --overwrite")
     made = read_command(run.row.method, about["argv"])
     made |= {key: about[key] for key in ("teacher_sha256",) if key in about}
@@ -72,13 +73,15 @@ def is_finished(run: Run, overwrite: bool) -> bool:
             was = (gate | config).get(key, was)
         if was != asked:
             if overwrite:
-                return False
+                return "missing"
             now = "left open" if asked is None else asked
             raise ValueError(
                 f"row {run.row.name}, seed {run.seed}: {run.folder} was made with {key} {was}, now it is {now}; "
                 "choose another --suite, or pass --overwrite to replace such runs"
             )
-    return bool(about.get("end"))
+    if about.get("end"):
+        return "finished"
+    return "begun" if (run.folder / STATE).is_file() else "missing"
 
 
 def read_command(method: str, argv: Sequence[str]) -> dict[str, Any]:
@@ -96,12 +99,13 @@ def make(suite: Suite, runs: Sequence[Run], lock: int) -> None:
         ValueError: A run was made with something else.
         ChildProcessError: A run failed.
     """
-    missing = [run for run in runs if not is_finished(run, suite.overwrite)]
+    missing = [(run, far) for run in runs if (far := how_far(run, suite.overwrite)) != "finished"]
     if missing and suite.report_only:
-        raise ValueError(f"{missing[0].experiment} is not finished; leave out --report_only to make what is missing")
-    for number, run in enumerate(missing, start=len(runs) - len(missing) + 1):
-        script = METHODS[run.row.method][0]
-        call(suite, script, [*run.words, "--overwrite"], run.experiment, f"run {number} of {len(runs)}", lock)
+        name = missing[0][0].experiment
+        raise ValueError(f"{name} is not finished; leave out --report_only to make what is missing")
+    for number, (run, far) in enumerate(missing, start=len(runs) - len(missing) + 1):
+        words = [*run.words, "--resume" if far == "begun" else "--overwrite"]
+        call(suite, METHODS[run.row.method][0], words, run.experiment, f"run {number} of {len(runs)}", lock)
 
 
 def call(suite: Suite, script: str, words: Sequence[str], name: str, what: str, lock: int) -> None:
@@ -114,9 +118,16 @@ def call(suite: Suite, script: str, words: Sequence[str], name: str, what: str, 
     print(f"{what}: {name} ..", end=" ", flush=True)
     with log.open("wb") as out:
         command = [sys.executable, str(PROJECT / f"{script}.py"), *words]
-        end = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, pass_fds=[lock])
-    if end.returncode:
+        script_output: dict[str, Any] = {"stdout": out, "stderr": subprocess.STDOUT}
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[lock], **script_output)
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            process.terminate()  # it saves its state
+            process.wait()
+            raise
+    if code:
         print("failed", flush=True)
         last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
-        raise ChildProcessError(f"{name} failed: {' '.join(last) or f'exit code {end.returncode}'} (log: {log})")
+        raise ChildProcessError(f"{name} failed: {' '.join(last) or f'exit code {code}'} (log: {log})")
     print(f"{time.monotonic() - start:.0f} s", flush=True)

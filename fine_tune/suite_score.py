@@ -132,7 +132,8 @@ def measure(suite: Suite, chosen: Mapping[str, list[Choice]]) -> dict[str, dict[
 
 def facts(suite: Suite, runs: Sequence[Run], chosen: Mapping[str, list[Choice]], argv: Sequence[str]) -> dict[str, str]:
     """Collect what the results depend on."""
-    about = [read_if_there(run.folder / "run.json") for run in runs]
+    begun = [read_if_there(run.folder / "run.json") for run in runs]
+    about = [each for one in begun for each in (one, *one.get("resumed", []))]
 
     def all_of(key: str) -> str:
         return ", ".join(dict.fromkeys(str(each[key]) for each in about))
