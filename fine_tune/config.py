@@ -28,6 +28,8 @@ class RunConfig(Checked):
     )
     pad_to_max: bool = flag("pad every sentence to max_seq_len and let padding count, as the released code does", False)
     overwrite: bool = flag("replace an existing run of the same name", False)
+    preflight: bool = flag("begin without the checks of teacher, data, sizes and disk", True)
+    dry_run: bool = flag("check, try some updates, tell what the run would take; write nothing", False)
     resume: bool = flag("go on with an interrupted run of the same name and flags; begin it if there is none", False)
 
     def __post_init__(self) -> None:

@@ -35,7 +35,10 @@ def save_config(file: Path, values: dict[str, Any]) -> None:
     write_text(file, json.dumps(written, indent=2, sort_keys=True) + "\n")
 
 
-FREE = {"overwrite", "resume", "ckpt_step", "state_step", "keep_last", "teacher_cache", "cache_budget"}
+FREE = {
+    *("overwrite", "preflight", "dry_run", "resume", "ckpt_step", "state_step", "keep_last"),
+    *("teacher_cache", "cache_budget"),
+}
 """Values that may change when a run goes on."""
 
 

@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from fine_tune import build, load, log, run, student
+from fine_tune import build, load, log, preflight, run, student
 from fine_tune.batches import Batch, updates
 from fine_tune.config import (
     EpochConfig,
@@ -26,6 +26,7 @@ from fine_tune.config import (
 )
 from fine_tune.data import load_labelled
 from fine_tune.device import device_number
+from fine_tune.dry_run import DryRun
 from fine_tune.flag import Flags
 from fine_tune.layer_map import LayerMap, written
 from fine_tune.method_config import GateFlags
@@ -78,6 +79,10 @@ class Job:
         steps.total_step, steps.warmup_step = build.resolve_duration(
             steps, flags[EpochConfig], len(self.rows), cfg.batch_size
         )
+        if cfg.preflight:
+            preflight.check_schedule(steps)
+            preflight.check_rows(self.rows, self.teacher.tokenizer)
+            preflight.check_teacher(self.teacher, self.rows, self.devices.teacher)
 
     @property
     def layers(self) -> tuple[int, int]:
@@ -94,6 +99,8 @@ class Job:
             named: Student layers that start from teacher layers of the user's.
         """
         self.student, self.origin = student.build_student(self.flags[StudentConfig], self.teacher, named)
+        if self.flags[RunConfig].preflight:
+            preflight.check_size(self.teacher.model, self.student)
         self.trained: nn.Module = self.student
         width = self.teacher.model.width
         if matched and self.student.width != width:
@@ -113,6 +120,8 @@ class Job:
     def place_gates(self, gates: Gates, flags: Flags) -> None:
         """Put gates in their place; `flags` are their optimiser and duration, the student's where left open."""
         build.resolve_gate_duration(flags[StepConfig], self.flags[StepConfig], self.flags[EpochConfig])
+        if self.flags[RunConfig].preflight:
+            preflight.check_schedule(flags[StepConfig], "gate_")
         self.gates, self.gate_flags = gates, flags
         self.place(gates, self.devices.gate)
 
@@ -124,6 +133,8 @@ class Job:
     def open_teacher(self, needs: Needs) -> Teacher:
         """Put the teacher in its place, or read its outputs from a cache; give the gates' norms its scale, if asked."""
         cfg, cache, speed = self.flags[RunConfig], self.flags[OutputsConfig], self.flags[SpeedConfig]
+        if cfg.dry_run:
+            cache.teacher_cache = "none"
         self.place(self.teacher.model, self.devices.teacher)
         above = range(max(needs.layers) + 1, self.layers[0]) if needs.level == "states" else ()
         unread = above if self.gates is None else set(range(self.layers[0])) - set(needs.layers)
@@ -168,6 +179,12 @@ class Job:
             values["layer_map"] = written(layer_map)
         places = {name: str(device) for name, device in self.devices._asdict().items()}
         made_from = {"teacher_sha256": digest(self.teacher.checkpoint), "data": self.rows.key}
+        trained = [self.trained, *([self.gates] if self.gates is not None else [])]
+        assert steps.total_step is not None
+        if cfg.preflight:
+            preflight.check_disk(cfg, self.flags[Pace], steps.total_step, trained)
+        if cfg.dry_run:
+            return self.try_out(method, layer_map or {}, trained)
         self.folder = run.start_run(cfg, values, self.student, self.teacher.tokenizer, places, self.argv, made_from)
         run.print_table(f"Run: {method}", values | {"rows": len(self.rows), "devices": places})
         if self.gates is not None:
@@ -177,12 +194,25 @@ class Job:
             run.save_or_check(cfg, self.folder / "gate_config.json", values)
             run.print_table("Gates", values)
         self.print_student(layer_map or {})
-        assert steps.total_step is not None
         where = log_dir(cfg.experiment, cfg.model, cfg.task)
-        trained = [self.trained, *([self.gates] if self.gates is not None else [])]
         snapshot = Snapshot(self.folder, trained, self.made)
         locate = partial(build.row_ids, cfg, self.rows)
         self.log = log.TrainLog(self.folder, where, self.flags[Pace], steps.total_step, snapshot, locate)
+        return self.log
+
+    def try_out(self, method: str, layer_map: LayerMap, trained: list[nn.Module]) -> log.TrainLog:
+        """Give the log of a run that is only tried."""
+        self.print_student(layer_map)
+        pace, total = self.flags[Pace], self.flags[StepConfig].total_step
+        assert total is not None
+        size = preflight.disk_use(pace, total, trained)
+        facts = {
+            "method": method,
+            "rows": len(self.rows),
+            "tokens": int(self.rows.offsets[-1]),
+            "disk": f"{size / 1e9:.2f} GB",
+        }
+        self.log = DryRun(total, facts)
         return self.log
 
     def print_student(self, layer_map: LayerMap) -> None:
@@ -193,4 +223,6 @@ class Job:
 
     def finish(self) -> None:
         """Note the end of the run."""
+        if self.flags[RunConfig].dry_run:
+            return
         run.finish_run(self.folder)

@@ -61,6 +61,11 @@ def suite_dir(name: str) -> Path:
     return data_dir() / "suites" / name
 
 
+def existing(folder: Path) -> Path:
+    """Give the nearest folder above that is there."""
+    return next(parent for parent in folder.parents if parent.is_dir())
+
+
 def write_whole(file: Path, write: Callable[[Path], Any]) -> None:
     """Let `write` fill a temporary file beside `file`, then put it in place in one step; in the first process only."""
     if not is_main():

@@ -34,7 +34,8 @@ METHODS: dict[str, tuple[str, dict[str, str]]] = {
 }
 """Script of every method, and the flags that make it that method; `true` stands for a switch."""
 OWN = {
-    *("experiment", "task", "model", "dataset", "seed", "ckpt_step", "device_id", "overwrite", "resume", "keep_last"),
+    *("experiment", "task", "model", "dataset", "seed", "ckpt_step", "device_id"),
+    *("overwrite", "resume", "dry_run", "keep_last"),
     *("teacher_exp", "tmodel", "tckpt", "tdevice_id", "total_step", "epoch", "from_config", "help"),
 }
 """Flags that are the suite's to give."""

@@ -18,7 +18,8 @@ from fine_tune.snapshot import STATE
 from fine_tune.suite import METHODS, Run, Suite, read_if_there, script_parser
 
 NEUTRAL = {
-    *("experiment", "overwrite", "resume", "state_step", "device_id", "tdevice_id", "gate_device_id", "from_config"),
+    *("experiment", "overwrite", "resume", "state_step", "preflight", "from_config"),
+    *("device_id", "tdevice_id", "gate_device_id"),
     *("teacher_cache", "cache_budget", "log_step", "gradient_checkpointing"),
 }
 """Flags without a bearing on the result: they may differ between what a run was made with and what is asked."""

@@ -30,7 +30,7 @@ from fine_tune.batches import Batch, by_length
 from fine_tune.config import OutputsConfig, RunConfig, SpeedConfig
 from fine_tune.data import Split
 from fine_tune.load import Loaded
-from fine_tune.path import cache_dir, digest, write_json
+from fine_tune.path import cache_dir, digest, existing, write_json
 from fine_tune.teacher import LEVELS, LiveTeacher, Needs, Teacher, TeacherOutput
 
 logger = logging.getLogger(__name__)
@@ -196,8 +196,3 @@ def largest_difference(live: LiveTeacher, cached: CachedTeacher, batches: Iterab
                 real = batch.mask if batch.mask is not None and cached.level == "states" else torch.ones(gap.shape[:2])
                 worst = max(worst, float((gap * real[..., None]).max()))
     return worst
-
-
-def existing(folder: Path) -> Path:
-    """Give the nearest folder above that is there."""
-    return next(parent for parent in folder.parents if parent.is_dir())

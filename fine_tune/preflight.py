@@ -1,0 +1,130 @@
+"""What is checked before a run starts, so that no wrong one does (`--no_preflight` skips it).
+
+Everything here reads; nothing is written. Every finding is a `ValueError` of one line: cause, values, cure. Whether the
+teacher knows the task: `judge`.
+"""
+
+import itertools
+import shutil
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import PreTrainedTokenizerFast
+
+from fine_tune.config import Pace, RunConfig, StepConfig
+from fine_tune.data import Split, load_split
+from fine_tune.judge import judge
+from fine_tune.load import Loaded
+from fine_tune.path import existing, run_dir
+from fine_tune.process import is_main
+from fine_tune.task import SLICES, Task
+
+UNKNOWN = 0.2
+"""Share of unknown tokens that is refused."""
+LEAK = 0.1
+"""Share of dev rows in the training rows that is refused; benchmarks have some in common."""
+
+
+def check_schedule(steps: StepConfig, prefix: str = "") -> None:
+    """Refuse a warm-up that never ends.
+
+    Raises:
+        ValueError: It is as long as the run.
+    """
+    assert steps.total_step is not None and steps.warmup_step is not None
+    if steps.warmup_step >= steps.total_step:
+        raise ValueError(
+            f"--{prefix}warmup_step {steps.warmup_step} is not over by the last update ({steps.total_step}): the "
+            "learning rate never gets to its peak; give fewer"
+        )
+
+
+def disk_use(pace: Pace, total_step: int, trained: Sequence[nn.Module]) -> int:
+    """Give the largest size of a run's folder in bytes: its checkpoints, and two states while a new one is written."""
+    count = -(-total_step // pace.ckpt_step)
+    count = min(count, (pace.keep_last or count) + 1)
+    numbers = sum(weights.numel() for model in trained for weights in model.parameters())
+    return 4 * numbers * (count + 2 * 3)  # a state has the weights and two moments of each
+
+
+def check_disk(cfg: RunConfig, pace: Pace, total_step: int, trained: Sequence[nn.Module]) -> None:
+    """Refuse a run that does not fit on the disk.
+
+    Raises:
+        ValueError: With what is needed and what is free.
+    """
+    folder = run_dir(cfg.experiment, cfg.model, cfg.task)
+    need, free = disk_use(pace, total_step, trained), shutil.disk_usage(existing(folder)).free
+    if need > free:
+        raise ValueError(
+            f"checkpoints and states may take {need / 1e9:.1f} GB, {folder.parent} has {free / 1e9:.1f} GB left; raise "
+            "--ckpt_step, or give --keep_last"
+        )
+
+
+def check_size(teacher: nn.Module, student: nn.Module) -> None:
+    """Refuse a student that is larger than its teacher.
+
+    Raises:
+        ValueError: With both sizes.
+    """
+    large, small = (sum(weights.numel() for weights in model.parameters()) for model in (teacher, student))
+    if small > large:
+        raise ValueError(
+            f"the student has {small / 1e6:.1f} M parameters, its teacher {large / 1e6:.1f} M; is --num_hidden_layers, "
+            "--d_model, --d_ff right?"
+        )
+
+
+def check_rows(rows: Split, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Refuse rows of which the tokenizer knows few words, or among which are those that results are measured on.
+
+    Raises:
+        ValueError: A fifth of the tokens is unknown, or more than `LEAK` of the dev rows are there.
+    """
+    task, unknown = rows.task, float(np.mean(rows.input_ids[:100_000] == tokenizer.unk_token_id))
+    if unknown > UNKNOWN:
+        what = f"{unknown:.0%} of the tokens of {task.name} {rows.name}"
+        raise ValueError(f"{what} are unknown to the tokenizer: is it the model's?")
+    dev = dev_split(task, tokenizer, rows.max_seq_len)
+    if dev is None or rows.name in SLICES:
+        return
+    known = {rows.input_ids[start:end].tobytes() for start, end in itertools.pairwise(rows.offsets)}
+    share = np.mean([dev.input_ids[start:end].tobytes() in known for start, end in itertools.pairwise(dev.offsets)])
+    if share > LEAK:
+        what = f"{share:.0%} of the rows of {task.name} {dev.name} are among those of {rows.name}, which are trained on"
+        raise ValueError(f"{what}: a score on them would mean nothing; is the data right?")
+
+
+def dev_split(task: Task, tokenizer: PreTrainedTokenizerFast, max_seq_len: int) -> Split | None:
+    """Read the first dev split, if it is there."""
+    try:
+        return load_split(task, task.dev[0], tokenizer, max_seq_len)
+    except FileNotFoundError:
+        return None
+
+
+def check_teacher(teacher: Loaded, rows: Split, device: torch.device) -> None:
+    """Refuse a teacher of other classes, or one that does not know the task; it is judged by dev rows, else by `rows`.
+
+    Raises:
+        ValueError: With what was seen.
+    """
+    check_labels(rows.task, teacher.model.encoder.config.id2label)
+    if is_main():
+        judge(teacher, dev_split(rows.task, teacher.tokenizer, rows.max_seq_len) or rows, device)
+
+
+def check_labels(task: Task, names: dict[int, str]) -> None:
+    """Refuse a teacher whose classes have other names, or another order, than those of the data.
+
+    Raises:
+        ValueError: With both.
+    """
+    given = [str(names[key]) for key in sorted(names)]
+    if task.regression or any(name.startswith("LABEL_") for name in given):
+        return  # transformers' way of saying that they have no names
+    if given != list(task.labels):
+        raise ValueError(f"the teacher's classes are {', '.join(given)}, those of {task.name} {', '.join(task.labels)}")
