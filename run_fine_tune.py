@@ -7,7 +7,6 @@ Loop: `fine_tune/train/teacher.py`. Recipes: `scripts/tune_<task>_teacher.sh`.
 """
 
 from collections.abc import Sequence
-from functools import partial
 
 from fine_tune.config import (
     EpochConfig,
@@ -40,18 +39,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.device_id = args.num_gpu - 1
     with usage_errors(parser):
         flags = Flags(GROUPS, args)
-        cfg, pace, teacher, steps, epochs, optim, precision, speed = (flags[group] for group in GROUPS)
+        cfg, _, teacher, steps, epochs, optim, precision, speed = (flags[group] for group in GROUPS)
 
         # Heavy imports come after the flags are read: `--help` answers at once.
-        from fine_tune import build, load, run
+        from fine_tune import build, load, preflight, run
+        from fine_tune.begin import Built, begin, finish
         from fine_tune.data import load_labelled
         from fine_tune.distributed import wrap
-        from fine_tune.log import TrainLog
         from fine_tune.optim import Updater
-        from fine_tune.path import log_dir
         from fine_tune.placement import place
         from fine_tune.precision import resolve_precision
-        from fine_tune.snapshot import Snapshot
         from fine_tune.task import TASKS
         from fine_tune.train.teacher import fine_tune
 
@@ -66,20 +63,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         place(model, device, precision, speed)
         rows = load_labelled(task, cfg.dataset, tokenizer, teacher.max_seq_len)
         steps.total_step, steps.warmup_step = build.resolve_duration(steps, epochs, len(rows), cfg.batch_size)
-        part = build.part_of(model, device, optim, steps, speed)
-        updater = Updater({"": part}, half=precision.precision == "fp16")
+        if cfg.preflight:
+            preflight.check_schedule(steps)
+            preflight.check_rows(rows, tokenizer)
+        updater = Updater({"": build.part_of(model, device, optim, steps, speed)}, precision.precision == "fp16")
         values = flags.values() | {"method": "fine_tune"}
-        made_from = {"data": rows.key}
-        folder = run.start_run(cfg, values, model, tokenizer, {"teacher": str(device)}, parser.argv, made_from)
-        where, snapshot = log_dir(cfg.experiment, cfg.model, cfg.task), Snapshot(folder, [model], updater)
-        log = TrainLog(folder, where, pace, steps.total_step, snapshot, partial(build.row_ids, cfg, rows))
+        log = begin(flags, values, parser.argv, Built(model, tokenizer, [model], updater, rows, {"teacher": device}))
         batches = build.updates_of(cfg, rows, log.done)
 
     origin = {"encoder": f"copied from {teacher.ptrain_ver}", "classifier": "random"}
     run.print_table("Fine-tuning", values | {"rows": len(rows), "device": device} | origin)
     with log:
         fine_tune(wrap(model), updater, batches, device, log)
-    run.finish_run(folder)
+    finish(log)
 
 
 if __name__ == "__main__":

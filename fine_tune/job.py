@@ -5,18 +5,17 @@ The methods themselves are elsewhere: what they ask of a teacher, their gates an
 
 import logging
 from collections.abc import Iterator
-from functools import partial
 
 import torch
 from torch import nn
 
 from fine_tune import build, load, log, preflight, run, student
 from fine_tune.batches import Batch, updates
+from fine_tune.begin import Built, begin, finish
 from fine_tune.config import (
     EpochConfig,
     OptimConfig,
     OutputsConfig,
-    Pace,
     PrecisionConfig,
     RunConfig,
     SpeedConfig,
@@ -26,17 +25,15 @@ from fine_tune.config import (
 )
 from fine_tune.data import load_labelled
 from fine_tune.device import device_number
-from fine_tune.dry_run import DryRun
 from fine_tune.flag import Flags
 from fine_tune.layer_map import LayerMap, written
 from fine_tune.method_config import GateFlags
 from fine_tune.model.gate import GateChain, GatePairs, GateShape, calibrate
 from fine_tune.model.projection import ProjectedStudent
 from fine_tune.optim import Part, Updater
-from fine_tune.path import digest, log_dir
+from fine_tune.path import digest
 from fine_tune.placement import place
 from fine_tune.precision import resolve_precision
-from fine_tune.snapshot import Snapshot
 from fine_tune.task import TASKS
 from fine_tune.teacher import Needs, Teacher, announced
 from fine_tune.teacher_cache import open_teacher
@@ -173,46 +170,27 @@ class Job:
             method: Name of the method, for readers of the run.
             layer_map: The teacher layer that each student layer follows, if the method has such a map.
         """
-        cfg, steps = self.flags[RunConfig], self.flags[StepConfig]
         values = self.flags.values() | {"method": method}
         if layer_map is not None:
             values["layer_map"] = written(layer_map)
-        places = {name: str(device) for name, device in self.devices._asdict().items()}
-        made_from = {"teacher_sha256": digest(self.teacher.checkpoint), "data": self.rows.key}
-        trained = [self.trained, *([self.gates] if self.gates is not None else [])]
-        assert steps.total_step is not None
-        if cfg.preflight:
-            preflight.check_disk(cfg, self.flags[Pace], steps.total_step, trained)
-        if cfg.dry_run:
-            return self.try_out(method, layer_map or {}, trained)
-        self.folder = run.start_run(cfg, values, self.student, self.teacher.tokenizer, places, self.argv, made_from)
-        run.print_table(f"Run: {method}", values | {"rows": len(self.rows), "devices": places})
+        beside = {}
         if self.gates is not None:
             shape = self.gates.shape
-            values = self.gate_flags.values() | {"device_id": device_number(self.devices.gate)}
-            values |= {"dimension": shape.dimension, "max_seq_length": shape.seq_length}
-            run.save_or_check(cfg, self.folder / "gate_config.json", values)
-            run.print_table("Gates", values)
+            gate_values = self.gate_flags.values() | {"device_id": device_number(self.devices.gate)}
+            beside["gate_config.json"] = gate_values | {
+                "dimension": shape.dimension,
+                "max_seq_length": shape.seq_length,
+            }
+        trained = [self.trained, *([self.gates] if self.gates is not None else [])]
+        made_from = {"teacher_sha256": digest(self.teacher.checkpoint)}
+        places = self.devices._asdict()
+        built = Built(self.student, self.teacher.tokenizer, trained, self.made, self.rows, places, made_from, beside)
+        self.log = begin(self.flags, values, self.argv, built)
+        devices = {name: str(device) for name, device in places.items()}
+        run.print_table(f"Run: {method}", values | {"rows": len(self.rows), "devices": devices})
+        for what in beside.values():
+            run.print_table("Gates", what)
         self.print_student(layer_map or {})
-        where = log_dir(cfg.experiment, cfg.model, cfg.task)
-        snapshot = Snapshot(self.folder, trained, self.made)
-        locate = partial(build.row_ids, cfg, self.rows)
-        self.log = log.TrainLog(self.folder, where, self.flags[Pace], steps.total_step, snapshot, locate)
-        return self.log
-
-    def try_out(self, method: str, layer_map: LayerMap, trained: list[nn.Module]) -> log.TrainLog:
-        """Give the log of a run that is only tried."""
-        self.print_student(layer_map)
-        pace, total = self.flags[Pace], self.flags[StepConfig].total_step
-        assert total is not None
-        size = preflight.disk_use(pace, total, trained)
-        facts = {
-            "method": method,
-            "rows": len(self.rows),
-            "tokens": int(self.rows.offsets[-1]),
-            "disk": f"{size / 1e9:.2f} GB",
-        }
-        self.log = DryRun(total, facts)
         return self.log
 
     def print_student(self, layer_map: LayerMap) -> None:
@@ -223,6 +201,4 @@ class Job:
 
     def finish(self) -> None:
         """Note the end of the run."""
-        if self.flags[RunConfig].dry_run:
-            return
-        run.finish_run(self.folder)
+        finish(self.log)
