@@ -24,9 +24,11 @@ from fine_tune.task import Task
 SECONDS = 6.0
 ROWS = (32, 64, 128, 256, 512)
 """Rows after which a judgement is made."""
-ENOUGH = 128
+ENOUGH = 256
 """Rows from which on doubt counts against the teacher."""
-CLEAR, DOUBT = 1e-4, 0.01
+MARGIN = 0.02
+"""A score so much above that of the largest class, or of no correlation, says that something was learned."""
+CLEAR, DOUBT = 1e-4, 0.05
 """p below which something is clear, and above which an association of answers and labels is in doubt."""
 
 Answers = NDArray[Any]
@@ -98,8 +100,9 @@ def fault(task: Task, gold: Answers, guess: Answers, told: float | None) -> str 
         )
         better = accuracy(gold, np.array(order)[guess.astype(int)])
         return f"accuracy {seen:.3f}, but {better:.3f} if {words}: its classes have another order than the data's"
-    if len(gold) >= ENOUGH and chance > DOUBT:
-        common = "" if task.regression else f", the largest class alone {share_of_largest(gold):.3f}"
+    idle = 0.0 if task.regression else share_of_largest(gold)
+    if len(gold) >= ENOUGH and chance > DOUBT and max(seen, told or 0) <= idle + MARGIN:
+        common = "" if task.regression else f", the largest class alone {idle:.3f}"
         what = "its answers have nothing to do with the labels"
         return f"{name} {seen:.3f}{common}: {what}; was it fine-tuned on {task.name}?"
     return None
@@ -140,13 +143,15 @@ def p_as_low(task: Task, seen: float, told: float, count: int) -> float:
 
 
 def better_order(classes: int, gold: Answers, guess: Answers) -> Sequence[int] | None:
-    """Find an order of the classes in which the answers are clearly better: what each of them would have to mean."""
+    """Find the order of the classes in which the answers are best, if clearly better: what each would have to mean."""
     from scipy import stats
 
-    plain = gold == guess
-    for order in itertools.permutations(range(classes)):
-        swapped = gold == np.array(order)[guess.astype(int)]
-        better, worse = int((swapped & ~plain).sum()), int((plain & ~swapped).sum())
-        if better > worse and stats.binomtest(better, better + worse, alternative="greater").pvalue < CLEAR:
-            return order
+    def right(order: Sequence[int]) -> Answers:
+        return np.equal(gold, np.array(order)[guess.astype(int)])
+
+    plain = right(range(classes))
+    best = max(itertools.permutations(range(classes)), key=lambda order: int(right(order).sum()))
+    better, worse = int((right(best) & ~plain).sum()), int((plain & ~right(best)).sum())
+    if better > worse and stats.binomtest(better, better + worse, alternative="greater").pvalue < CLEAR:
+        return best
     return None

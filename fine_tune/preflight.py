@@ -34,7 +34,7 @@ def check_schedule(steps: StepConfig, prefix: str = "") -> None:
         ValueError: It is as long as the run.
     """
     assert steps.total_step is not None and steps.warmup_step is not None
-    if steps.warmup_step >= steps.total_step:
+    if steps.warmup_step >= steps.total_step > 1:
         raise ValueError(
             f"--{prefix}warmup_step {steps.warmup_step} is not over by the last update ({steps.total_step}): the "
             "learning rate never gets to its peak; give fewer"

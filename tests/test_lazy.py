@@ -235,7 +235,7 @@ def test_a_run_ends_where_the_run_without_lazy_rows_ends(script, data, run, teac
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_script_refuses_such_momentum_before_it_leaves_anything(script, data, run, refused, teacher, encoder):
-    base = (*flags(script, encoder), "--total_step", 2, "--beta2", 0.5)
+    base = (*flags(script, encoder), "--total_step", 3, "--beta2", 0.5)
     assert "--no_lazy_embedding" in refused(script, "--experiment", "x", *base)
     assert not data.run("x").exists()
     run(script, "--experiment", "x", *base, "--no_lazy_embedding")

@@ -219,7 +219,7 @@ def test_a_narrower_student_learns(method, data, run, teacher, projected):
 
 def test_a_student_of_another_width_is_projected_and_says_so(data, run, teacher, projected, capsys):
     for method, width in (("lad_no", 8), ("kd", 8), ("pkd-skip", 32)):
-        script, *words = flags(method, *EXACT, *NARROW, "--d_model", width, gate={"lr": 0.01})
+        script, *words = flags(method, *EXACT, *NARROW, "--d_model", width, "--no_preflight", gate={"lr": 0.01})
         run(script, "--experiment", method, *words)
         told = capsys.readouterr().out
         assert (f"random, {width} to 16" in told) == (method != "kd")

@@ -233,7 +233,7 @@ def test_an_architecture_whose_layers_cannot_be_computed_again_is_refused_by_fla
 def test_a_teacher_of_that_architecture_is_no_obstacle_for_it_learns_nothing(data, run, albert):
     base = ("--task", "sst2", *CPU, "--total_step", 1, "--batch_size", 4)
     run("run_fine_tune", "--experiment", "t", "--model", "albert", "--ptrain_ver", albert, "--max_seq_len", 24, *base)
-    about = ("--teacher_exp", "t", "--tmodel", "albert", "--student_init", "random")
+    about = ("--teacher_exp", "t", "--tmodel", "albert", "--student_init", "random", "--no_preflight")
     run("run_lad_distil", "--experiment", "s", *about, *base, "--gradient_checkpointing")
 
 

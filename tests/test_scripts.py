@@ -95,8 +95,8 @@ def test_epochs_count_rows_and_the_default_is_three(data, run, teacher):
     run("run_student_fine_tune", "--experiment", "s", *base)
     assert data.config("s")["total_step"] == round(24 / 5 * 3) == 14
     assert data.config("s")["warmup_step"] == 1
-    run("run_lad_distil_epoch", "--experiment", "e", *base, "--epoch", 0.5, "--warmup_rate", 0.9)
-    assert (data.config("e")["total_step"], data.config("e")["warmup_step"]) == (2, 2)
+    run("run_lad_distil_epoch", "--experiment", "e", *base, "--epoch", 0.7, "--warmup_rate", 0.7)
+    assert (data.config("e")["total_step"], data.config("e")["warmup_step"]) == (3, 2)
 
 
 FEW = {"sst2", "mnli", "stsb"}
