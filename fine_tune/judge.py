@@ -28,7 +28,7 @@ ENOUGH = 256
 """Rows from which on doubt counts against the teacher."""
 MARGIN = 0.02
 """A score so much above that of the largest class, or of no correlation, says that something was learned."""
-CLEAR, DOUBT = 1e-4, 0.05
+CLEAR, DOUBT = 1e-6, 0.05
 """p below which something is clear, and above which an association of answers and labels is in doubt."""
 
 Answers = NDArray[Any]
@@ -147,7 +147,8 @@ def better_order(classes: int, gold: Answers, guess: Answers) -> Sequence[int] |
     from scipy import stats
 
     def right(order: Sequence[int]) -> Answers:
-        return np.equal(gold, np.array(order)[guess.astype(int)])
+        answers: Answers = np.equal(gold, np.array(order)[guess.astype(int)])
+        return answers
 
     plain = right(range(classes))
     best = max(itertools.permutations(range(classes)), key=lambda order: int(right(order).sum()))
