@@ -164,11 +164,14 @@ class TrainLog:
         if not (checkpoint or stopped_by or step % self.pace.state_step == 0):
             return
         self.check()
-        if checkpoint:
-            save_checkpoint(self.run_dir, step, model, gates)
-            drop_checkpoints(self.run_dir, self.pace.keep_last)
-        if self.snapshot and step < self.total_step:
-            self.snapshot.save(step, self.state())
+        try:
+            if checkpoint:
+                save_checkpoint(self.run_dir, step, model, gates)
+                drop_checkpoints(self.run_dir, self.pace.keep_last)
+            if self.snapshot and step < self.total_step:
+                self.snapshot.save(step, self.state())
+        except OSError as error:
+            raise SystemExit(f"stopped at update {step}: {error}; make room, then --resume") from None
         if stopped_by and step < self.total_step:
             logger.warning("stopped by %s after update %d", signal.Signals(stopped_by).name, step)
             logger.warning("the same command with --resume goes on from there")

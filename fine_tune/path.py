@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -67,14 +68,32 @@ def existing(folder: Path) -> Path:
 
 
 def write_whole(file: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` fill a temporary file beside `file`, then put it in place in one step; in the first process only."""
+    """Let `write` fill a temporary file beside `file`, then put it in place in one step; in the first process only.
+
+    Raises:
+        OSError: It cannot be written, for want of room say; what was there before still is.
+    """
     if not is_main():
         return
     temporary = file.with_name(f".{file.name}.part")
-    write(temporary)
-    with temporary.open("rb") as handle:
-        os.fsync(handle.fileno())
+    try:
+        write(temporary)
+        sync(temporary)
+    except (OSError, RuntimeError) as error:  # torch.save raises the latter where a disk is full
+        temporary.unlink(missing_ok=True)
+        free = shutil.disk_usage(existing(file)).free
+        raise OSError(f"{file} could not be written, with {free / 1e9:.2f} GB left there: {error}") from None
     os.replace(temporary, file)
+    sync(file.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 LOCKS: dict[Path, IO[str]] = {}
