@@ -22,15 +22,16 @@ from typing import Any, NamedTuple
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
 
-import conftest
-import torch
-import transformers
-from methods import METHODS, flags
+import conftest  # noqa: E402
+import torch  # noqa: E402
+import transformers  # noqa: E402
+from methods import METHODS, flags  # noqa: E402
 
-from fine_tune.checkpoint import list_checkpoints, load_state, save_checkpoint
-from fine_tune.snapshot import STATE
+from fine_tune.checkpoint import list_checkpoints, load_state, save_checkpoint  # noqa: E402
+from fine_tune.snapshot import STATE  # noqa: E402
 
 STEPS, KILLS = 24, 5
+LOGS = tempfile.TemporaryDirectory()
 PACE = ("--total_step", STEPS, "--warmup_step", 2, "--log_step", 5, "--ckpt_step", 9, "--state_step", 4)
 BASE = (*PACE, "--device_id", -1, "--task", "sst2", "--batch_size", 8, "--accum_step", 2, "--lr", 1e-3, "--seed", 7)
 TAUGHT = (*BASE, "--teacher_exp", "teacher")
@@ -77,7 +78,7 @@ class World:
         return time.monotonic() - start
 
     def cut(self, script: str, experiment: str, *words: Any, ranks: int, within: float, when: Any = None) -> int:
-        """Kill a run at random moments, or when something is seen, and go on with it until it ends; counts the kills."""
+        """Kill a run at random moments, or when something is seen, and go on until it ends; counts the kills."""
         kills = 0
         while True:
             processes = self.start(script, experiment, *words, "--resume", ranks=ranks)
@@ -112,12 +113,13 @@ def fork(root: Path, script: str, argv: list[str], rank: int, ranks: int, port: 
         os.environ |= {"DATA_DIR": str(root), "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks)}
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # no fork outlives this process
-        quiet = os.open(root / f"{script}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        quiet = os.open(log_of(argv[1]), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(quiet, 1), os.dup2(quiet, 2)
         importlib.import_module(script).main(argv)
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        print(end.code, file=sys.stderr)
     except BaseException:
         import traceback
 
@@ -125,6 +127,11 @@ def fork(root: Path, script: str, argv: list[str], rank: int, ranks: int, port: 
     finally:
         sys.stdout.flush()
         os._exit(code)
+
+
+def log_of(experiment: str) -> Path:
+    """File of what a run says; not on the disk that is full."""
+    return Path(LOGS.name) / f"{experiment}.log"
 
 
 def wait_until(when: Callable[[], bool] | None, seconds: float, processes: Sequence[int]) -> bool:
@@ -190,11 +197,8 @@ def kills_while_caching(world: World) -> Outcome:
     seen = lambda: any((world.root / "cache").glob(".teacher-*"))  # noqa: E731
     tried = world.cut(script, "cache-cut", *words, ranks=1, within=0, when=seen)
     world.whole(script, "cache-whole", *words)
-    return Outcome(
-        "SIGKILL while a teacher's cache is written",
-        tried,
-        verdict([] if world.same("cache-whole", "cache-cut") else ["lad"]),
-    )
+    bad = [] if world.same("cache-whole", "cache-cut") else ["lad"]
+    return Outcome("SIGKILL while a teacher's cache is written", tried, verdict(bad))
 
 
 def signals(world: World) -> Outcome:
@@ -204,10 +208,8 @@ def signals(world: World) -> Outcome:
     slowest, bad, tried = 0.0, [], 0
     for number in range(10):
         which = (signal.SIGTERM, signal.SIGINT)[number % 2]
-        lines = world.folder("signal-cut") / "metrics.jsonl"
         processes = world.start(script, "signal-cut", *words, "--resume")
-        before = lines.stat().st_mtime if lines.is_file() else 0.0
-        if not wait_until(lambda: lines.is_file() and lines.stat().st_mtime > before, seconds, processes):
+        if not wait_until(changed(world.folder("signal-cut") / STATE), seconds, processes):
             break
         start = time.monotonic()
         os.kill(processes[0], which)
@@ -219,6 +221,16 @@ def signals(world: World) -> Outcome:
     world.cut(script, "signal-cut", *words, ranks=1, within=0.0, when=lambda: False)
     bad += [] if world.same("signal-whole", "signal-cut") else ["lad"]
     return Outcome("SIGTERM and Ctrl-C", tried, f"{verdict(bad)}; gone within {slowest:.1f} s")
+
+
+def changed(file: Path) -> Callable[[], bool]:
+    """Give a test whether a file was written since."""
+
+    def when() -> float:
+        return file.stat().st_mtime if file.is_file() else 0.0
+
+    before = when()
+    return lambda: when() > before
 
 
 def saves(world: World) -> Outcome:
@@ -261,7 +273,7 @@ def full_disk(world: World) -> Outcome:
         other = World.__new__(World)
         other.root, other.draw = small, world.draw
         (code,) = other.finish(other.start(script, "full", *words))
-        told = "could not be written" in (small / f"{script}.log").read_text(encoding="utf-8")
+        told = "could not be written" in log_of("full").read_text(encoding="utf-8")
         steps = list_checkpoints(other.folder("full"))
         for step in steps:
             load_state(other.folder("full") / f"model-{step}.pt")
@@ -294,11 +306,8 @@ def main() -> None:
                 start = time.monotonic()
                 outcomes.append(fault(world))
                 print(*outcomes[-1], f"({time.monotonic() - start:.0f} s)", sep=" | ", flush=True)
-    lines = [
-        "| fault | tried | result |",
-        "|---|---|---|",
-        *(f"| {o.fault} | {o.tried} | {o.result} |" for o in outcomes),
-    ]
+    lines = ["| fault | tried | result |", "|---|---|---|"]
+    lines += [f"| {outcome.fault} | {outcome.tried} | {outcome.result} |" for outcome in outcomes]
     if args.out:
         args.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
     sys.exit(any("FAILED" in outcome.result for outcome in outcomes))
