@@ -1,10 +1,14 @@
 """Tests of what is refused before a run starts, and of what is not: every finding, and none on a sound teacher."""
 
+import json
+import shutil
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
+from conftest import sentence
 
 from fine_tune import judge
 from fine_tune.task import TASKS
@@ -87,14 +91,115 @@ def test_a_regression_is_judged_by_its_correlation():
 
 
 @pytest.fixture
-def large(data):
-    """400 dev rows, half of them of either class."""
-    data.write("sst2", train=24, dev=400)
-    return data
+def sound(data, run, encoder):
+    """A teacher that knows its task, and 400 dev rows."""
+    rows = [f"{sentence(1000 + row)} \t{row % 2}" for row in range(400)]
+    data.file("SST-2/dev.tsv").write_text("\n".join(["sentence\tlabel", *rows]) + "\n", encoding="utf-8")
+    rows = [f"{sentence(5000 + row)} \t{row % 2}" for row in range(200)]
+    data.file("SST-2/train.tsv").write_text("\n".join(["sentence\tlabel", *rows]) + "\n", encoding="utf-8")
+    about = (
+        "--experiment",
+        "teacher",
+        "--task",
+        "sst2",
+        "--ptrain_ver",
+        encoder,
+        "--max_seq_len",
+        24,
+        "--device_id",
+        -1,
+    )
+    run("run_fine_tune", *about, "--total_step", 60, "--batch_size", 32, "--lr", 1e-2, "--dropout", 0)
+    return data.run("teacher")
 
 
-def swap(file, name, change):
+def swap(folder, name, change):
     """Change one tensor of a checkpoint."""
+    file = folder / "model-60.pt"
     state = torch.load(file, weights_only=True)
     state[name] = change(state[name])
     torch.save(state, file)
+
+
+def unlearned(data, teacher):
+    """A head that says the same of all sentences."""
+    swap(teacher, "linear_layer.weight", torch.zeros_like)
+
+
+def reversed_head(data, teacher):
+    """A head whose classes stand in the other order."""
+    swap(teacher, "linear_layer.weight", lambda weight: weight.flip(0))
+    swap(teacher, "linear_layer.bias", lambda bias: bias.flip(0))
+
+
+def other_weights(data, teacher):
+    """Weights that are not those that were scored."""
+    (teacher / "eval_dev.json").write_text(json.dumps({"checkpoints": {"60": {"accuracy": 0.999}}}), encoding="utf-8")
+    swap(teacher, "encoder.embeddings.word_embeddings.weight", lambda weight: weight + torch.randn_like(weight))
+
+
+def other_names(data, teacher):
+    """Class names of another task."""
+    config = json.loads((teacher / "encoder.json").read_text(encoding="utf-8"))
+    config |= {"id2label": {"0": "entailment", "1": "not_entailment"}}
+    (teacher / "encoder.json").write_text(json.dumps(config), encoding="utf-8")
+
+
+def leaked(data, teacher):
+    """Dev rows among the training rows."""
+    rows = data.file("SST-2/dev.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    with data.file("SST-2/train.tsv").open("a", encoding="utf-8") as file:
+        file.write("\n".join(rows[:100]) + "\n")
+
+
+def strange_words(data, teacher):
+    """Text of another language."""
+    rows = [f"qwertz asdf yxcv {row} \t{row % 2}" for row in range(50)]
+    data.file("SST-2/train.tsv").write_text("\n".join(["sentence\tlabel", *rows]) + "\n", encoding="utf-8")
+
+
+def nothing(data, teacher):
+    """Leave all as it is."""
+
+
+LARGE = ("--student_init", "random", "--d_ff", 4000)
+FAULTS = {
+    "unlearned": (unlearned, (), "its answers have nothing to do with the labels; was it fine-tuned on sst2?"),
+    "reversed": (reversed_head, (), "0 means 1, 1 means 0: its classes have another order than the data's"),
+    "weights": (other_weights, (), "where 0.999 is recorded: are weights, tokenizer and data what they were?"),
+    "names": (other_names, (), "the teacher's classes are entailment, not_entailment, those of sst2 0, 1"),
+    "leak": (leaked, (), "% of the rows of sst2 dev are among those of train"),
+    "words": (strange_words, (), "are unknown to the tokenizer"),
+    "size": (nothing, LARGE, "M parameters, its teacher"),
+    "warm-up": (nothing, ("--warmup_step", 4), "--warmup_step 4 is not over by the last update (4)"),
+    "gates": (nothing, ("--gate_total_step", 4, "--gate_warmup_step", 9), "--gate_warmup_step 9 is not over"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_wrong_run_is_refused_before_it_leaves_anything(name, data, sound, run, refused):
+    spoil, words, message = FAULTS[name]
+    spoil(data, sound)
+    assert message in refused(*LAD, *SHORT, *words)
+    assert not data.run("x").exists()
+    run(*LAD, *SHORT, *words, "--no_preflight")
+
+
+def test_a_sound_run_is_let_through(data, sound, run):
+    for script, more in (("run_lad_distil", ()), ("run_kd_distil", ()), ("run_student_fine_tune", ())):
+        run(script, "--experiment", script, *LAD[3:], *SHORT, *more)
+
+
+def test_too_little_disk_is_refused(data, sound, refused, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=500))
+    assert "may take 0.0 GB" in refused(*LAD, *SHORT)
+
+
+@pytest.mark.parametrize("script", ["run_lad_distil", "run_fine_tune"])
+def test_a_dry_run_tells_and_leaves_nothing(script, data, sound, run, encoder, capsys):
+    before = sorted(path for path in (data.root / "fine_tune_experiment").rglob("*"))
+    own = LAD[3:] if script == "run_lad_distil" else (*LAD[5:], "--ptrain_ver", encoder, "--max_seq_len", 24)
+    run(script, "--experiment", "x", *own, *SHORT, "--dry_run")
+    told = capsys.readouterr().out
+    assert "nothing is written" in told and "4, 4 of them tried" in told and "ms an update" in told
+    assert sorted(path for path in (data.root / "fine_tune_experiment").rglob("*")) == before
