@@ -1,0 +1,156 @@
+"""Malformed files and command lines, thrown at every reader: each is read, or refused in one line; none else happens.
+
+Some 500 cases here; `HYPOTHESIS_PROFILE=nightly python -m pytest tests/test_fuzz.py` tries 10,000.
+"""
+
+import io
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Callable
+
+import pytest
+import torch
+from conftest import HEADERS, labelled
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fine_tune.archive import unpack
+from fine_tune.checkpoint import load_state
+from fine_tune.config import STUDENT_GROUPS
+from fine_tune.config_file import load_config
+from fine_tune.flag import Flags, Parser, add_groups, usage_errors
+from fine_tune.history import read_run
+from fine_tune.path import read_json
+from fine_tune.task import TASKS, read_split
+
+CASES = {"fast": 50, "nightly": 1000}[os.environ.get("HYPOTHESIS_PROFILE", "fast")]
+fuzz = settings(
+    max_examples=CASES, deadline=None, derandomize=CASES == 50, database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)  # fmt: skip
+
+
+@st.composite
+def spoiled(draw: Callable, sound: bytes) -> bytes:
+    """Bytes of a sound file with some of them lost, doubled, or changed; or any bytes."""
+    content = bytearray(sound)
+    for _ in range(draw(st.integers(0, 4))):
+        at = draw(st.integers(0, len(content)))
+        until = min(len(content), at + draw(st.integers(0, 20)))
+        content[at:until] = draw(st.one_of(st.binary(max_size=8), st.just(bytes(content[at:until]) * 2)))
+    return draw(st.one_of(st.just(bytes(content)), st.binary(max_size=60)))
+
+
+def read_or_refused(read: Callable[[], object]) -> None:
+    """Read something; what is wrong with it is told in one line."""
+    try:
+        read()
+    except (ValueError, OSError) as error:
+        assert str(error) and not isinstance(error, UnicodeError), repr(error)
+
+
+def table(task: str) -> bytes:
+    """A sound training file."""
+    header = HEADERS[task][0]
+    return "\n".join([header] * bool(header) + [labelled(task, row) for row in range(4)]).encode() + b"\n"
+
+
+@pytest.mark.parametrize("task", ["sst2", "mnli", "boolq", "cola", "stsb"])
+@given(cases=st.data())
+@fuzz
+def test_training_files(task, cases, data):
+    data.file(TASKS[task].folder).mkdir(parents=True, exist_ok=True)
+    file = data.file(f"{TASKS[task].folder}/train.{TASKS[task].suffix}")
+    file.write_bytes(cases.draw(spoiled(table(task))))
+    read_or_refused(lambda: read_split(TASKS[task], "train"))
+
+
+CONFIG = json.dumps({
+    "experiment": "x", "model": "bert", "task": "sst2", "num_class": 2, "max_seq_len": 24, "dropout": 0.1, "lr": 1e-3,
+}).encode()  # fmt: skip
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(cases=st.data())
+@fuzz
+def test_configurations(cases, tmp_path):
+    content = cases.draw(spoiled(CONFIG))
+    if cases.draw(st.booleans()):
+        values = json.loads(CONFIG)
+        values[cases.draw(st.sampled_from(sorted(values)))] = cases.draw(ANY)
+        content = json.dumps(values).encode()
+    (tmp_path / "config.json").write_bytes(content)
+    read_or_refused(lambda: load_config(tmp_path))
+    read_or_refused(lambda: read_json(tmp_path / "config.json"))
+
+
+@given(cases=st.data())
+@fuzz
+def test_checkpoints(cases, tmp_path):
+    buffer = io.BytesIO()
+    torch.save({"weight": torch.ones(3), "other": torch.zeros(2, 2)}, buffer)
+    (tmp_path / "model-1.pt").write_bytes(cases.draw(spoiled(buffer.getvalue())))
+    read_or_refused(lambda: load_state(tmp_path / "model-1.pt"))
+
+
+@given(cases=st.data())
+@fuzz
+def test_logs_of_runs(cases, tmp_path):
+    entries = [{"step": step, "loss": 1 / step, "gate_2": 0.5, "lr": 1e-3} for step in (1, 2, 3)]
+    lines = "\n".join(map(json.dumps, entries)).encode() + b"\n"
+    (tmp_path / "metrics.jsonl").write_bytes(cases.draw(spoiled(lines)))
+    (tmp_path / "config.json").write_bytes(CONFIG)
+    read_or_refused(lambda: read_run(tmp_path))
+
+
+MEMBERS = ["SST-2/dev.tsv", "../x.tsv", "/x.tsv", "SST-2/../../x", "a\\..\\x"]
+
+
+@given(cases=st.data())
+@fuzz
+def test_archives(cases, tmp_path):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("SST-2/train.tsv", table("sst2"))
+        archive.writestr(cases.draw(st.sampled_from(MEMBERS)), "x")
+    (tmp_path / "archive.zip").write_bytes(cases.draw(spoiled(buffer.getvalue())))
+    to = tmp_path / "to"
+    shutil.rmtree(to, ignore_errors=True)
+    to.mkdir()
+    read_or_refused(lambda: unpack(tmp_path / "archive.zip", TASKS["sst2"], "SST-2/", to))
+    assert {path.name for path in tmp_path.iterdir()} == {"archive.zip", "to"}
+
+
+FLAGS = (
+    "--lr",
+    "--total_step",
+    "--experiment",
+    "--task",
+    "--seed",
+    "--batch_size",
+    "--amp",
+    "--teacher_exp",
+    "--epoch",
+)
+VALUES = ("1", "-1", "0", "nan", "inf", "1e999", "sst2", "x")
+WORDS = st.one_of(st.sampled_from(FLAGS), st.sampled_from(VALUES), st.text(max_size=6))
+
+
+@given(words=st.lists(WORDS, max_size=8))
+@fuzz
+def test_command_lines(words, capsys):
+    parser = Parser("A script.")
+    add_groups(parser, STUDENT_GROUPS)
+    try:
+        args = parser.parse_args(words)
+        with usage_errors(parser):
+            Flags(STUDENT_GROUPS, args)
+    except SystemExit as end:
+        told = capsys.readouterr()
+        assert end.code == 2 and told.err.count("\n") == 1 or end.code == 0 and told.out
