@@ -1,4 +1,4 @@
-.PHONY: setup format lint type test test-all check
+.PHONY: setup format lint type test test-all torture check
 PYTHON ?= python
 
 setup:            ## install everything that users and developers need
@@ -14,4 +14,6 @@ test:             ## the fast tests
 	$(PYTHON) -m pytest -m "not slow and not gpu"
 test-all:         ## every test that this machine can run
 	$(PYTHON) -m pytest
+torture:          ## kill runs in every way and compare; 15 minutes
+	$(PYTHON) tests/torture.py --out doc/torture.md
 check: lint type test
