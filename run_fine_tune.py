@@ -65,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         steps.total_step, steps.warmup_step = build.resolve_duration(steps, epochs, len(rows), cfg.batch_size)
         if cfg.preflight:
             preflight.check_schedule(steps)
+            preflight.check_tokens(tokenizer, model.encoder.config)
             preflight.check_rows(rows, tokenizer)
         updater = Updater({"": build.part_of(model, device, optim, steps, speed)}, precision.precision == "fp16")
         values = flags.values() | {"method": "fine_tune"}

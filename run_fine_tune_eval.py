@@ -21,6 +21,9 @@ def build_parser() -> Parser:
     add_flags(parser, EvalConfig)
     add_flags(parser, PrecisionConfig)
     parser.add_argument("--ckpt", type=int, default=0, help="score checkpoints from this step on (default: all)")
+    parser.add_argument(
+        "--keep_best", metavar="METRIC", help="delete the checkpoints scored, but the best and the last"
+    )
     parser.add_argument("--do_predict", action="store_true", help="write test predictions of the best checkpoint")
     return parser
 
@@ -36,10 +39,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         from tqdm import tqdm
 
         from fine_tune import build, evaluate, load, run
-        from fine_tune.checkpoint import fill, list_checkpoints, load_state
+        from fine_tune.checkpoint import drop_checkpoints, fill, list_checkpoints, load_state
         from fine_tune.data import load_split
         from fine_tune.log import write_scalars
-        from fine_tune.path import log_dir, write_json
+        from fine_tune.path import lock, log_dir, unlock, write_json
         from fine_tune.placement import place
         from fine_tune.precision import resolve_precision
         from fine_tune.process import is_main
@@ -50,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         run.set_up_process(device=device)
         if not task.is_labelled(cfg.dataset):
             raise ValueError(f"--dataset {cfg.dataset}: GLUE keeps the labels of {task.name}'s test splits to itself")
+        if args.keep_best not in (None, "loss", *task.metrics):
+            raise ValueError(f"--keep_best {args.keep_best}: {task.name} has loss, {', '.join(task.metrics)}")
         first = load.load_run(cfg.experiment, cfg.model, task, None, cfg.ptrain_ver, "--ckpt")
         selected = [step for step in list_checkpoints(first.folder) if step >= args.ckpt]
         if not selected:
@@ -73,6 +78,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         for name, ranked in best.items():
             print(f"best {name:<9}" + "".join(f"  {value:.4f} @ {step}" for step, value in ranked))
         print(f"{len(rows)} rows of {task.name} {cfg.dataset}; summary: {summary}")
+        if args.keep_best:
+            lock(first.folder)  # a run that goes on is not tampered with
+            drop_checkpoints(
+                first.folder, set(selected) - {best[args.keep_best][0][0], list_checkpoints(first.folder)[-1]}
+            )
+            unlock(first.folder)
         if args.do_predict:
             for split, _ in task.submission:
                 write_predictions(

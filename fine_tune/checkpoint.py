@@ -6,6 +6,7 @@ Ours: `run.json`, `metrics.jsonl`, `encoder.json` and `tokenizer/` (so that a ru
 """
 
 import re
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -28,10 +29,10 @@ def save_checkpoint(run_dir: Path, step: int, model: nn.Module, gates: nn.Module
     write_whole(run_dir / f"model-{step}.pt", partial(torch.save, student.state_dict()))
 
 
-def drop_checkpoints(run_dir: Path, keep_last: int | None) -> None:
-    """Delete all but the last checkpoints; None keeps all."""
-    for step in list_checkpoints(run_dir)[: -keep_last if keep_last else 0] if is_main() else ():
-        for file in (run_dir / f"model-{step}.pt", *run_dir.glob(f"gate-*-{step}.pt")):
+def drop_checkpoints(run_dir: Path, steps: Iterable[int]) -> None:
+    """Delete checkpoints, with their gates; the first process alone does."""
+    for step in steps if is_main() else ():
+        for file in (*run_dir.glob(f"gate-*-{step}.pt"), run_dir / f"model-{step}.pt"):
             file.unlink()
 
 

@@ -167,7 +167,8 @@ class TrainLog:
         try:
             if checkpoint:
                 save_checkpoint(self.run_dir, step, model, gates)
-                drop_checkpoints(self.run_dir, self.pace.keep_last)
+                if self.pace.keep_last:
+                    drop_checkpoints(self.run_dir, list_checkpoints(self.run_dir)[: -self.pace.keep_last])
             if self.snapshot and step < self.total_step:
                 self.snapshot.save(step, self.state())
         except OSError as error:

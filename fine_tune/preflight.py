@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import nn
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 
 from fine_tune.config import Pace, RunConfig, StepConfig
 from fine_tune.data import Split, load_split
@@ -78,6 +78,24 @@ def check_size(teacher: nn.Module, student: nn.Module) -> None:
         )
 
 
+def check_tokens(tokenizer: PreTrainedTokenizerFast, config: PreTrainedConfig) -> None:
+    """Refuse a tokenizer without the special tokens of the architecture, or with another token for padding.
+
+    Raises:
+        ValueError: Naming the token.
+    """
+    for name in ("pad", "unk", "cls", "sep"):
+        if getattr(tokenizer, f"{name}_token_id") is None:
+            raise ValueError(
+                f"the tokenizer {tokenizer.name_or_path} has no token for [{name.upper()}]: is it the model's?"
+            )
+    if config.pad_token_id not in (None, tokenizer.pad_token_id):
+        raise ValueError(
+            f"padding is token {tokenizer.pad_token_id} of the tokenizer {tokenizer.name_or_path}, but token "
+            f"{config.pad_token_id} of the model: is it the model's?"
+        )
+
+
 def check_rows(rows: Split, tokenizer: PreTrainedTokenizerFast) -> None:
     """Refuse rows of which the tokenizer knows few words, or among which are those that results are measured on.
 
@@ -112,6 +130,7 @@ def check_teacher(teacher: Loaded, rows: Split, device: torch.device) -> None:
     Raises:
         ValueError: With what was seen.
     """
+    check_tokens(teacher.tokenizer, teacher.model.encoder.config)
     check_labels(rows.task, teacher.model.encoder.config.id2label)
     if is_main():
         judge(teacher, dev_split(rows.task, teacher.tokenizer, rows.max_seq_len) or rows, device)

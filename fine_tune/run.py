@@ -27,6 +27,7 @@ from fine_tune.model.classifier import Classifier
 from fine_tune.path import PROJECT, lock, log_dir, read_json, run_dir, unlock, write_json
 from fine_tune.seed import own_dropout, set_seed
 from fine_tune.snapshot import STATE
+from fine_tune.task import TASKS
 
 
 def set_up_process(seed: int = 0, device: torch.device | None = None) -> None:
@@ -124,6 +125,10 @@ def start_run(
     folder.mkdir(parents=True)
     lock(folder)
     save_config(folder / "config.json", values)
+    labels = TASKS[cfg.task].labels
+    if labels:
+        names = dict(enumerate(labels))
+        model.encoder.config.update({"id2label": names, "label2id": {name: number for number, name in names.items()}})
     model.encoder.config.to_json_file(folder / "encoder.json")
     tokenizer.save_pretrained(folder / "tokenizer")
     write_json(folder / "run.json", {"argv": argv, **versions(), **made_from, "start": now(), "end": None})

@@ -232,3 +232,17 @@ def test_checkpoints_are_listed_by_number_and_picked_by_step(tmp_path):
 def test_a_folder_without_checkpoints_says_so(tmp_path):
     with pytest.raises(FileNotFoundError, match="has the checkpoints: none"):
         pick_checkpoint(tmp_path, None, "--ckpt")
+
+
+def test_the_best_and_the_last_checkpoint_are_kept_on_demand(data, run, teacher, refused):
+    """And the others only where they were scored."""
+    about = ("--task", "sst2", "--device_id", -1)
+    run("run_lad_distil", "--experiment", "s", "--teacher_exp", "teacher", *about, "--total_step", 6, "--batch_size", 8,
+        "--ckpt_step", 1, "--lr", 1e-2)  # fmt: skip
+    assert "--keep_best f1: sst2 has loss, accuracy" in refused(
+        "run_fine_tune_eval", "--experiment", "s", *about, "--keep_best", "f1"
+    )
+    run("run_fine_tune_eval", "--experiment", "s", *about, "--ckpt", 3, "--keep_best", "loss")
+    best = data.config("s", name="eval_dev.json")["best"]["loss"][0][0]
+    assert list_checkpoints(data.run("s")) == sorted({1, 2, best, 6})
+    assert {int(file.stem.split("-")[-1]) for file in data.run("s").glob("gate-*.pt")} == {1, 2, best, 6}

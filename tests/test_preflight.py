@@ -158,6 +158,14 @@ def strange_words(data, teacher):
     data.file("SST-2/train.tsv").write_text("\n".join(["sentence\tlabel", *rows]) + "\n", encoding="utf-8")
 
 
+def other_padding(data, teacher):
+    """A tokenizer that pads with another token."""
+    file = teacher / "tokenizer" / "tokenizer_config.json"
+    file.write_text(
+        json.dumps(json.loads(file.read_text(encoding="utf-8")) | {"pad_token": "[MASK]"}), encoding="utf-8"
+    )
+
+
 def nothing(data, teacher):
     """Leave all as it is."""
 
@@ -168,6 +176,7 @@ FAULTS = {
     "reversed": (reversed_head, (), "0 means 1, 1 means 0: its classes have another order than the data's"),
     "weights": (other_weights, (), "where 0.999 is recorded: are weights, tokenizer and data what they were?"),
     "names": (other_names, (), "the teacher's classes are entailment, not_entailment, those of sst2 0, 1"),
+    "padding": (other_padding, (), "padding is token 4 of the tokenizer"),
     "leak": (leaked, (), "% of the rows of sst2 dev are among those of train"),
     "words": (strange_words, (), "are unknown to the tokenizer"),
     "size": (nothing, LARGE, "M parameters, its teacher"),
