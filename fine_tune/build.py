@@ -43,9 +43,9 @@ def updates_of(cfg: RunConfig, rows: Split, done: int = 0) -> Iterator[list[Batc
 
 
 def row_ids(cfg: RunConfig, rows: Split, step: int) -> list[str]:
-    """Name the rows of this process in update `step`, counted from 1, by their ids in the data."""
-    update = next(updates_of(cfg, rows, step - 1))
-    return [str(rows.row_id[row]) for batch in update for row in batch.rows]
+    """Name the rows of update `step`, counted from 1, of all processes, by their ids in the data."""
+    (update,) = next(updates(rows, batch_size=cfg.batch_size, seed=cfg.seed, start=step - 1))
+    return [str(rows.row_id[row]) for row in update.rows]
 
 
 class Devices(NamedTuple):

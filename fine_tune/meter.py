@@ -49,7 +49,7 @@ class Meter:
 
     def state(self) -> dict[str, Any]:
         """Give the sums so far."""
-        return {"total": self.total, "weight": self.weight}
+        return {"total": {name: total.cpu() for name, total in self.total.items()}, "weight": self.weight}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from sums."""

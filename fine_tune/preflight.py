@@ -132,8 +132,9 @@ def check_teacher(teacher: Loaded, rows: Split, device: torch.device) -> None:
     """
     check_tokens(teacher.tokenizer, teacher.model.encoder.config)
     check_labels(rows.task, teacher.model.encoder.config.id2label)
+    split = dev_split(rows.task, teacher.tokenizer, rows.max_seq_len) or rows  # every process takes part
     if is_main():
-        judge(teacher, dev_split(rows.task, teacher.tokenizer, rows.max_seq_len) or rows, device)
+        judge(teacher, split, device)
 
 
 def check_labels(task: Task, names: dict[int, str]) -> None:

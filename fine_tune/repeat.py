@@ -48,7 +48,7 @@ def saved_flags(file: Path, script: str, known: set[str], given: set[str]) -> di
         raise ValueError(f"--from_config {file}: {', '.join(foreign)}: no flags of this script; is it of another?")
     if other := sorted(FIXED & given):
         raise ValueError(f"{other[0]}: --from_config keeps task and teacher of the run; for others give all flags")
-    stale = {"experiment", "overwrite", "resume", "dry_run"}
+    stale = {"experiment", "overwrite", "resume", "dry_run", "preflight"}
     stale |= STEPS if "epoch" in values and OF_EPOCHS & given else set()
     stale = stale.union(*(names for flag, names in FOLLOWS.items() if flag in given))
     return {name: value for name, value in values.items() if name in known and name not in stale}
