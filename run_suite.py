@@ -6,10 +6,10 @@ r"""Compare methods: run what is missing, with every seed; then one table, every
 
 A row is METHOD or NAME=METHOD; its runs are the experiments SUITE-ROW-SEED. Interrupted, the same command goes on. All
 students have the same number of updates, and for each seed, where `--set` does not say otherwise, the same start and
-the same order of the data. The last
-checkpoints count, unless `--select_on train_select` has them chosen (and `--sweep` hyper-parameters) on 5 % of the
-training rows; the dev split is scored once, at the end. Writes `report.md`, `report.csv`, `pairs.csv`, `report.png` and
-the logs of the runs into `data/suites/SUITE/`. How pairs are tested: `fine_tune/statistics.py`.
+the same order of the data. The last checkpoints count, unless `--select_on train_select` has them chosen (and `--sweep`
+hyper-parameters) on 5 % of the training rows; the dev split is scored once, at the end. Writes `report.md`,
+`report.csv`, `pairs.csv`, `report.png` and the logs of the runs into `data/suites/SUITE/`. How pairs are tested:
+`fine_tune/statistics.py`.
 """
 
 from collections.abc import Sequence

@@ -22,7 +22,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from fine_tune import distributed
 from fine_tune.flag import first_line
-from fine_tune.path import cache_dir
+from fine_tune.path import cache_dir, digest
 from fine_tune.task import Task, read_split
 
 logger = logging.getLogger(__name__)
@@ -125,8 +125,7 @@ def load_split(task: Task, name: str, tokenizer: PreTrainedTokenizerFast, max_se
         ValueError: A row cannot be used, see `task.read_split`.
         FileNotFoundError: The data is not there.
     """
-    content = hashlib.sha256(task.file(name).read_bytes()).hexdigest()
-    what = f"{FORMAT} {task!r} {name} {content} {fingerprint(tokenizer)} {max_seq_len}"
+    what = f"{FORMAT} {task!r} {name} {digest(task.file(name))} {fingerprint(tokenizer)} {max_seq_len}"
     folder = cache_dir() / f"{task.name}-{name}-{hashlib.sha256(what.encode()).hexdigest()[:20]}"
     with distributed.main_first():
         fill_cache(folder, task, name, tokenizer, max_seq_len)

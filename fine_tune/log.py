@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 COLLAPSED = 0.8
 """Share of its first value below which the spread of the gates' targets is told, see `model.gate.spread`.
 
-SST-2, 1,000 updates: 0.99 at the published rate of the gates, 1e-6; 0.73 at 1e-3, where the gates close.
+SST-2, one epoch: 1.0 at the published rate of the gates, 1e-6; 0.6 at 1e-3, where the gates close.
 """
 
 

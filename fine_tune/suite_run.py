@@ -66,7 +66,8 @@ def how_far(run: Run, overwrite: bool) -> str:
             return "missing"
         raise ValueError(f"{run.folder} has no run.json, so it may be another's; move it, or pass --overwrite")
     made = read_command(run.row.method, about["argv"])
-    made |= {key: about[key] for key in ("teacher_sha256",) if key in about}
+    if "teacher_sha256" in about:
+        made["teacher_sha256"] = about["teacher_sha256"]
     gate = {f"gate_{key}": value for key, value in read_if_there(run.folder / "gate_config.json").items()}
     for key in sorted(run.asked.keys() - NEUTRAL, key=lambda key: (key != "script", key)):
         asked, was = run.asked[key], made.get(key, run.asked[key])
