@@ -6,13 +6,13 @@
 Writes GLUE's file (`SST-2.tsv`, ..) and `prediction_<split>-<step>.tsv` with the logits into the run's folder.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fine_tune.config import EvalConfig, PrecisionConfig, SpeedConfig
 from fine_tune.flag import Parser, add_flags, from_args, usage_errors
+from fine_tune.history import read_scores
 from fine_tune.task import TASKS, Task
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ def best_scored(folder: Path, task: Task) -> int | None:
     """Find the best checkpoint in the score files that `run_fine_tune_eval.py` left; None if there are none."""
     for split in task.dev:
         if (file := folder / f"eval_{split}.json").is_file():
-            return json.loads(file.read_text(encoding="utf-8"))["best"][task.metrics[0]][0][0]
+            curve = read_scores(file).get(f"{split}/{task.metrics[0]}", {})
+            return min(curve, key=lambda step: (-curve[step], step), default=None)
     return None
 
 

@@ -41,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         from fine_tune import build, evaluate, load, run
         from fine_tune.checkpoint import drop_checkpoints, fill, list_checkpoints, load_state
         from fine_tune.data import load_split
-        from fine_tune.log import write_scalars
+        from fine_tune.history import read_scores
+        from fine_tune.log import write_curves
         from fine_tune.path import lock, log_dir, unlock, write_json
         from fine_tune.placement import place
         from fine_tune.precision import resolve_precision
@@ -73,22 +74,21 @@ def main(argv: Sequence[str] | None = None) -> None:
             # After every checkpoint: an interrupted evaluation keeps what it has.
             best = {name: evaluate.best_checkpoints(scores, name) for name in ("loss", *task.metrics)}
             write_json(summary, {"rows": len(rows), "checkpoints": scores, "best": best})
-        write_scalars(log_dir(cfg.experiment, cfg.model, cfg.task), cfg.dataset, scores)
+        write_curves(log_dir(cfg.experiment, cfg.model, cfg.task), read_scores(summary))
 
         for name, ranked in best.items():
             print(f"best {name:<9}" + "".join(f"  {value:.4f} @ {step}" for step, value in ranked))
         print(f"{len(rows)} rows of {task.name} {cfg.dataset}; summary: {summary}")
-        if args.keep_best:
-            lock(first.folder)  # a run that goes on is not tampered with
-            drop_checkpoints(
-                first.folder, set(selected) - {best[args.keep_best][0][0], list_checkpoints(first.folder)[-1]}
-            )
-            unlock(first.folder)
         if args.do_predict:
             for split, _ in task.submission:
                 write_predictions(
                     dataclasses.replace(cfg, dataset=split), device, precision, best[task.metrics[0]][0][0]
                 )
+        if args.keep_best and is_main():
+            lock(first.folder)  # a run that goes on is not tampered with
+            kept = {best[args.keep_best][0][0], list_checkpoints(first.folder)[-1]}
+            drop_checkpoints(first.folder, set(selected) - kept)
+            unlock(first.folder)
 
 
 if __name__ == "__main__":

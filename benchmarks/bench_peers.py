@@ -45,7 +45,16 @@ from transformers import (
 )
 
 import run_lad_distil
-from benchmarks.common import FinishedError, command_line, counting, make_teacher, own_data_dir, product_rates, ticking
+from benchmarks.common import (
+    UNDISTURBED,
+    FinishedError,
+    command_line,
+    counting,
+    make_teacher,
+    own_data_dir,
+    product_rates,
+    ticking,
+)
 from fine_tune.data import Split, load_split, load_tokenizer
 from fine_tune.layer_map import uniform_layer_map
 from fine_tune.precision import DTYPES
@@ -128,7 +137,7 @@ class Rows(Dataset[dict[str, Any]]):
 def ours(job: Job) -> None:
     """`run_lad_distil.py`."""
     flags = ["--experiment", "ours", "--teacher_exp", "teacher", "--task", "sst2", "--overwrite", "--device_id", "-1"]
-    flags += ["--batch_size", str(job.args.batch_size), "--total_step", "100000", "--ckpt_step", "100000"]
+    flags += ["--batch_size", str(job.args.batch_size), "--total_step", "100000", *UNDISTURBED]
     flags += ["--lr", str(LR), "--softmax_temp", str(TEMPERATURE), "--hidden_mse_weight", str(HIDDEN_WEIGHT)]
     with ticking(job.tick), counting(job.tokens):
         run_lad_distil.main([*flags, "--precision", job.args.precision])

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from torch.profiler import ProfilerActivity, profile
 
 import run_lad_distil
-from benchmarks.common import command_line, make_teacher, own_data_dir, ticking
+from benchmarks.common import UNDISTURBED, command_line, make_teacher, own_data_dir, ticking
 
 KINDS = {
     "matrix products": r"::(addmm|mm|linear|_linear_pointwise)|Product|AddmmBackward|LinearBackward",
@@ -65,7 +65,7 @@ def main() -> None:
             profiler.stop()
         return done == args.warm_up + args.steps
 
-    shared = ["--task", "sst2", "--batch_size", str(args.batch_size), "--device_id", "-1", "--ckpt_step", "1000000"]
+    shared = ["--task", "sst2", "--batch_size", str(args.batch_size), "--device_id", "-1", *UNDISTURBED]
     with own_data_dir():
         make_teacher(args, *shared)
         ours = ["--experiment", "ours", "--teacher_exp", "teacher", "--total_step", "1000000", "--lr", "1e-5"]

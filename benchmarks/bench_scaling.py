@@ -26,7 +26,7 @@ from transformers import AutoConfig, AutoModel
 
 import run_fine_tune
 import run_lad_distil
-from benchmarks.common import command_line, resident_peak, ticking
+from benchmarks.common import UNDISTURBED, command_line, resident_peak, ticking
 from fine_tune.data import load_tokenizer
 from fine_tune.task import TASKS, read_split
 
@@ -74,7 +74,7 @@ def measure(point: dict[str, int], args: argparse.Namespace) -> dict[str, float]
         write_encoder(root / "encoder", args.encoder, point["layers"])
         os.environ["DATA_DIR"] = name
         longest = str(point["length"] or LONGEST)
-        shared = ["--task", "sst2", "--batch_size", str(point["batch_size"]), "--ckpt_step", "1000000"]
+        shared = ["--task", "sst2", "--batch_size", str(point["batch_size"]), *UNDISTURBED]
         shared += ["--precision", args.precision, "--total_step"]
         encoder = ["--ptrain_ver", str(root / "encoder"), "--max_seq_len", longest]
         run_fine_tune.main(["--experiment", "teacher", *encoder, *shared, "1", "--lr", "1e-9"])

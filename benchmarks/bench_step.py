@@ -31,6 +31,7 @@ import run_lad_distil
 import run_lad_no_distil
 import run_pkd_distill
 from benchmarks.common import (
+    UNDISTURBED,
     command_line,
     counting,
     make_teacher,
@@ -149,7 +150,7 @@ def main() -> None:
 def flags(args: argparse.Namespace) -> list[str]:
     """Give the flags that a training script takes of ours."""
     place = str(args.device_id if args.device_id is not None else 0 if torch.cuda.is_available() else -1)
-    shared = ["--task", args.task, "--batch_size", str(args.batch_size), "--ckpt_step", "1000000", "--overwrite"]
+    shared = ["--task", args.task, "--batch_size", str(args.batch_size), *UNDISTURBED, "--overwrite"]
     return [*shared, "--device_id", place]
 
 

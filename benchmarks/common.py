@@ -15,7 +15,7 @@ from unittest import mock
 import torch
 
 import run_fine_tune
-from fine_tune import build, log
+from fine_tune import begin, build, log
 from fine_tune.batches import Batch
 from fine_tune.config import RunConfig
 from fine_tune.data import Split
@@ -23,6 +23,8 @@ from fine_tune.model import linear
 from fine_tune.path import data_dir
 from fine_tune.precision import DTYPES
 
+UNDISTURBED = ["--no_preflight", "--ckpt_step", "1000000", "--state_step", "1000000"]
+"""Flags of a run that is timed."""
 GEMM = 1024
 """Rows and columns of the product that tells a machine's rate."""
 
@@ -75,7 +77,7 @@ def ticking(tick: Callable[[], bool]) -> Iterator[None]:
             if tick():
                 raise FinishedError
 
-    with mock.patch.object(log, "TrainLog", Clock), contextlib.suppress(FinishedError):
+    with mock.patch.object(begin, "TrainLog", Clock), contextlib.suppress(FinishedError):
         yield
 
 
@@ -87,9 +89,9 @@ def counting(tokens: list[int]) -> Iterator[None]:
     """
     plain = build.updates_of
 
-    def counted(cfg: RunConfig, rows: Split) -> Iterator[list[Batch]]:
+    def counted(cfg: RunConfig, rows: Split, done: int = 0) -> Iterator[list[Batch]]:
         tokens.clear()
-        for update in plain(cfg, rows):
+        for update in plain(cfg, rows, done):
             tokens.append(sum(int(rows.lengths[batch.rows].sum()) for batch in update))
             yield update
 

@@ -17,7 +17,7 @@ from fine_tune.flag import Flags
 from fine_tune.log import TrainLog
 from fine_tune.model.classifier import Classifier
 from fine_tune.optim import Updater
-from fine_tune.path import log_dir
+from fine_tune.path import log_dir, run_dir
 from fine_tune.snapshot import Snapshot
 
 
@@ -62,20 +62,21 @@ def begin(flags: Flags, values: dict[str, Any], argv: list[str], built: Built) -
     assert total is not None
     if cfg.preflight:
         preflight.check_disk(cfg, pace, total, built.trained)
+    locate = partial(build.row_ids, cfg, built.rows)
     if cfg.dry_run:
         size = preflight.disk_use(pace, total, built.trained) / 1e9
         facts = {"rows": len(built.rows), "tokens": int(built.rows.offsets[-1]), "disk": f"at most {size:.2f} GB"}
-        return DryRun(total, facts)
+        return DryRun(run_dir(cfg.experiment, cfg.model, cfg.task), total, facts, locate)
     places = {name: str(device) for name, device in built.places.items()}
     made_from = {**built.made_from, "data": built.rows.key}
-    folder = run.start_run(cfg, values, built.model, built.tokenizer, places, argv, made_from)
-    for name, beside in built.beside.items():
-        run.save_or_check(cfg, folder / name, beside)
+    configs = {"config.json": values, **built.beside}
+    folder = run.start_run(cfg, configs, built.model, built.tokenizer, places, argv, made_from)
     where, snapshot = log_dir(cfg.experiment, cfg.model, cfg.task), Snapshot(folder, built.trained, built.updater)
-    return TrainLog(folder, where, pace, total, snapshot, partial(build.row_ids, cfg, built.rows))
+    return TrainLog(folder, where, pace, total, snapshot, locate)
 
 
 def finish(log: TrainLog) -> None:
     """Note the end of a run."""
     if not isinstance(log, DryRun):
-        run.finish_run(log.run_dir)
+        with log.telling():
+            run.finish_run(log.run_dir)

@@ -35,10 +35,12 @@ def save_config(file: Path, values: dict[str, Any]) -> None:
     write_text(file, json.dumps(written, indent=2, sort_keys=True) + "\n")
 
 
-FREE = {
-    *("overwrite", "preflight", "dry_run", "resume", "ckpt_step", "state_step", "keep_last"),
-    *("teacher_cache", "cache_budget"),
+NEUTRAL = {
+    *("overwrite", "preflight", "dry_run", "resume", "state_step", "teacher_cache", "cache_budget"),
+    *("device_id", "tdevice_id", "gate_device_id"),
 }
+"""Values without a bearing on what a run trains."""
+FREE = NEUTRAL | {"ckpt_step", "keep_last"}
 """Values that may change when a run goes on."""
 
 

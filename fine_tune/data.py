@@ -8,8 +8,6 @@ Departure from the released code, which tokenises twice per step.
 import hashlib
 import json
 import logging
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from fine_tune import distributed
 from fine_tune.flag import first_line
-from fine_tune.path import cache_dir, digest
+from fine_tune.path import cache_dir, digest, fill_folder
 from fine_tune.task import Task, read_split
 
 logger = logging.getLogger(__name__)
@@ -101,7 +99,9 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
     """
     folder = Path(name).expanduser()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder) if folder.is_dir() else name, use_fast=True)
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(folder) if folder.is_dir() else name, use_fast=True, trust_remote_code=False
+        )
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(
             f"no tokenizer {name!r}, as a folder or from the model hub; name one with --ptrain_ver: {first_line(error)}"
@@ -148,21 +148,14 @@ def load_labelled(task: Task, name: str, tokenizer: PreTrainedTokenizerFast, max
 
 
 def fill_cache(folder: Path, task: Task, name: str, tokenizer: PreTrainedTokenizerFast, max_seq_len: int) -> None:
-    """Tokenise a split into its folder of the cache, if that is not there; whole or not at all."""
-    if not folder.is_dir():
-        arrays = tokenize(task, name, tokenizer, max_seq_len)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        building = folder.with_name(f".{folder.name}-{os.getpid()}")
-        shutil.rmtree(building, ignore_errors=True)
-        building.mkdir()
-        for key, array in arrays.items():
+    """Tokenise a split into its folder of the cache, if that is not there."""
+
+    def fill(building: Path) -> None:
+        for key, array in tokenize(task, name, tokenizer, max_seq_len).items():
             np.save(building / f"{key}.npy", array)
-        try:
-            os.rename(building, folder)
-        except OSError:
-            shutil.rmtree(building)
-            if not folder.is_dir():  # else another process finished first; its arrays are the same
-                raise
+
+    if not folder.is_dir():
+        fill_folder(folder, fill)
 
 
 def tokenize(task: Task, name: str, tokenizer: PreTrainedTokenizerFast, max_seq_len: int) -> dict[str, NDArray[Any]]:

@@ -2,11 +2,13 @@
 
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from fine_tune import distributed
 from fine_tune.log import TrainLog
 from fine_tune.run import print_table
 
@@ -19,21 +21,28 @@ class DryRun(TrainLog):
     """Ends after some seconds, writes nothing, and tells what the whole run would take.
 
     Args:
+        folder: Where the run would be.
         total_step: Updates in all.
         facts: What else to tell, by name.
+        locate: Names the rows of an update, for messages.
     """
 
-    def __init__(self, total_step: int, facts: dict[str, object]) -> None:
+    def __init__(
+        self, folder: Path, total_step: int, facts: dict[str, object], locate: Callable[[int], list[str]]
+    ) -> None:
         """Start the clock."""
-        self.total_step, self.done, self.facts, self.times = total_step, 0, facts, [time.perf_counter()]
+        self.run_dir, self.total_step, self.facts, self.locate = folder, total_step, facts, locate
+        self.done, self.step, self.bad, self.times = 0, 0, None, [time.perf_counter()]
 
     def __enter__(self) -> "DryRun":
         """Give itself."""
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         """Tell."""
-        if error[0] is None:
+        with self.telling():
+            if error:
+                raise error
             counted = self.times[WARM_UP:] if len(self.times) > WARM_UP + 1 else self.times
             pace = (counted[-1] - counted[0]) / max(1, len(counted) - 1)
             gpu = f", GPU {torch.cuda.max_memory_allocated() / 1e9:.1f} GB" if torch.cuda.is_available() else ""
@@ -48,19 +57,22 @@ class DryRun(TrainLog):
     def steps(self) -> Iterator[int]:
         """Number some updates."""
         start = time.perf_counter()
-        for step in range(1, self.total_step + 1):
+        for step in super().steps():
             yield step
             self.times.append(time.perf_counter())
-            if self.times[-1] - start > SECONDS:
+            if distributed.largest(self.times[-1] - start > SECONDS):  # all processes stop at the same update
                 return
 
     def add(self, weight: float, **values: Tensor) -> None:
-        """Keep no record."""
+        """Keep no record; `loss` has to be finite."""
+        self.expect_finite(values["loss"])
 
     def update(self, step: int, made: dict[str, float | Tensor]) -> None:
-        """Wait for a GPU, whose time counts."""
+        """Wait for a GPU, whose time counts; gradients have to be finite, too."""
         for value in made.values():
-            float(value)
+            if isinstance(value, Tensor):
+                self.expect_finite(value)
+        self.check()
 
     def save(self, step: int, model: nn.Module, gates: nn.Module | None = None) -> None:
         """Save nothing."""

@@ -61,9 +61,9 @@ def read_run(folder: Path) -> History:
     Raises:
         ValueError: There is neither a log nor a score, or a file is damaged.
     """
-    run = History(folder, log=_read_log(folder / "metrics.jsonl"))
+    run = History(folder, log=read_log(folder / "metrics.jsonl"))
     for file in sorted(folder.glob("eval_*.json")):
-        run.scores |= _read_scores(file)
+        run.scores |= read_scores(file)
     if not run.log and not run.scores:
         raise ValueError(f"{folder}: no log entries in metrics.jsonl, no eval_*.json; is this the folder of a run?")
     if (config := folder / "config.json").is_file():
@@ -71,8 +71,12 @@ def read_run(folder: Path) -> History:
     return run
 
 
-def _read_log(file: Path) -> dict[str, Curve]:
-    """Read one curve per scalar; of two entries for an update the later one counts."""
+def read_log(file: Path) -> dict[str, Curve]:
+    """Read one curve per scalar; of two entries for an update the later one counts.
+
+    Raises:
+        ValueError: Naming the first line that is no entry.
+    """
     log: dict[str, Curve] = {}
     lines = file.read_bytes().splitlines() if file.is_file() else []
     for number, line in enumerate(lines, start=1):
@@ -88,8 +92,12 @@ def _read_log(file: Path) -> dict[str, Curve]:
     return {name: dict(sorted(curve.items())) for name, curve in log.items()}
 
 
-def _read_scores(file: Path) -> dict[str, Curve]:
-    """Read the scores of a split, one curve over the checkpoints per metric."""
+def read_scores(file: Path) -> dict[str, Curve]:
+    """Read the scores of a split, one curve over the checkpoints per `SPLIT/METRIC`.
+
+    Raises:
+        ValueError: The file holds none.
+    """
     scores: dict[str, Curve] = {}
     split, found = file.stem.removeprefix("eval_"), read_json(file)
     try:

@@ -6,6 +6,7 @@ right than were recorded. What the rows do not settle is let through.
 """
 
 import itertools
+import logging
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -17,15 +18,17 @@ from numpy.typing import NDArray
 from fine_tune.data import Split
 from fine_tune.device import to_device
 from fine_tune.evaluate import decide, metric
+from fine_tune.history import read_scores
 from fine_tune.load import Loaded
-from fine_tune.path import read_json
 from fine_tune.task import Task
+
+logger = logging.getLogger(__name__)
 
 SECONDS = 6.0
 ROWS = (32, 64, 128, 256, 512)
 """Rows after which a judgement is made."""
 ENOUGH = 256
-"""Rows from which on doubt counts against the teacher."""
+"""Rows from which on doubt counts against the teacher; half as many, if it always says the same."""
 MARGIN = 0.02
 """A score so much above that of the largest class, or of no correlation, says that something was learned."""
 CLEAR, DOUBT = 1e-6, 0.05
@@ -56,8 +59,12 @@ def judge(teacher: Loaded, split: Split, device: torch.device) -> None:
         gold, guess = split.label[order[:end]], np.concatenate(answers)
         if why := fault(split.task, gold, guess, told):
             raise ValueError(f"{name}: {why}; it was judged on {len(gold)} rows of {split.name}")
-        last = len(gold) == len(split) or end == ROWS[-1] or time.monotonic() - start > SECONDS
-        if (len(gold) >= ENOUGH and p_association(split.task, gold, guess) < CLEAR) or last:
+        settled = p_association(split.task, gold, guess) < CLEAR
+        if (settled and end >= ENOUGH) or end >= min(len(split), ROWS[-1]):
+            return
+        if 2 * (time.monotonic() - start) > SECONDS:  # the next rows would double it
+            if not settled:
+                logger.warning("%s was not judged: %d rows took %.0f s", name, end, time.monotonic() - start)
             return
 
 
@@ -75,9 +82,9 @@ def ask(teacher: Loaded, split: Split, rows: NDArray[np.int64], device: torch.de
 def recorded(teacher: Loaded, split: Split) -> float | None:
     """Give the accuracy, or correlation, that an earlier evaluation of the checkpoint on this split has recorded."""
     file = teacher.folder / f"eval_{split.name}.json"
-    scores = read_json(file).get("checkpoints", {}).get(str(teacher.step), {}) if file.is_file() else {}
-    value = scores.get("pearson" if split.task.regression else "accuracy")
-    return None if value is None else float(value)
+    scores = read_scores(file) if file.is_file() else {}
+    name = "pearson" if split.task.regression else "accuracy"
+    return scores.get(f"{split.name}/{name}", {}).get(teacher.step)
 
 
 def fault(task: Task, gold: Answers, guess: Answers, told: float | None) -> str | None:
@@ -101,7 +108,8 @@ def fault(task: Task, gold: Answers, guess: Answers, told: float | None) -> str 
         better = accuracy(gold, np.array(order)[guess.astype(int)])
         return f"accuracy {seen:.3f}, but {better:.3f} if {words}: its classes have another order than the data's"
     idle = 0.0 if task.regression else share_of_largest(gold)
-    if len(gold) >= ENOUGH and chance > DOUBT and max(seen, told or 0) <= idle + MARGIN:
+    enough = ENOUGH if np.ptp(guess) else ENOUGH // 2
+    if len(gold) >= enough and chance > DOUBT and max(seen, told or 0) <= idle + MARGIN:
         common = "" if task.regression else f", the largest class alone {idle:.3f}"
         what = "its answers have nothing to do with the labels"
         return f"{name} {seen:.3f}{common}: {what}; was it fine-tuned on {task.name}?"

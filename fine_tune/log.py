@@ -1,5 +1,6 @@
 """What a run leaves: TensorBoard, `metrics.jsonl`, checkpoints, one progress line. The first process alone writes."""
 
+import contextlib
 import json
 import logging
 import os
@@ -18,6 +19,7 @@ from tqdm import tqdm
 from fine_tune import distributed, process
 from fine_tune.checkpoint import drop_checkpoints, list_checkpoints, save_checkpoint
 from fine_tune.config import Pace
+from fine_tune.history import Curve, read_log, read_scores
 from fine_tune.meter import Meter
 from fine_tune.snapshot import Snapshot
 
@@ -76,6 +78,8 @@ class TrainLog:
         if process.is_main():
             self.board = SummaryWriter(str(log_dir))
             self.lines = self.file.open("a", encoding="utf-8")
+        if snapshot and not self.done:
+            snapshot.save(0, self.state())  # from now on there is always something to go on from
 
     def go_on(self, step: int, state: dict[str, Any]) -> None:
         """Restore the log as it was after update `step`; what was written after that is dropped."""
@@ -84,8 +88,9 @@ class TrainLog:
         if process.is_main():
             os.truncate(self.file, state["bytes"])
             shutil.rmtree(self.log_dir, ignore_errors=True)
-            entries = (json.loads(line) for line in self.file.read_text(encoding="utf-8").splitlines())
-            write_scalars(self.log_dir, "train", {entry.pop("step"): entry for entry in entries})
+            write_curves(self.log_dir, {f"train/{name}": curve for name, curve in read_log(self.file).items()})
+            for file in self.run_dir.glob("eval_*.json"):
+                write_curves(self.log_dir, read_scores(file))
 
     def state(self) -> dict[str, Any]:
         """Give what `go_on` needs."""
@@ -99,14 +104,33 @@ class TrainLog:
         self.handlers = {which: signal.signal(which, self.be_told) for which in (signal.SIGTERM, signal.SIGINT)}
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Close everything."""
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """Close everything; say what ended the run, if it is no fault of the program's."""
         for which, handler in self.handlers.items():
             signal.signal(which, handler)
         self.bar.close()
-        if process.is_main():
-            self.lines.close()
-            self.board.close()
+        with self.telling():
+            try:
+                if process.is_main():
+                    for file in (self.lines, self.board):
+                        file.close()
+            finally:
+                if error:
+                    raise error
+
+    @contextlib.contextmanager
+    def telling(self) -> Iterator[None]:
+        """End the run with one line if it cannot write any more, or has nothing left to save.
+
+        Raises:
+            SystemExit: With exit code 1.
+        """
+        try:
+            yield
+        except OSError as error:
+            raise SystemExit(f"stopped at update {self.step}: {error}; mend that, then --resume") from None
+        except FloatingPointError as error:
+            raise SystemExit(f"stopped: {error}") from None
 
     def be_told(self, which: int, _: object) -> None:
         """Note a signal; Ctrl-C after it ends the run at once."""
@@ -148,7 +172,7 @@ class TrainLog:
         Raises:
             FloatingPointError: With the update, its rows, and what is left.
         """
-        if self.bad is None or not (step := int(self.bad)):
+        if not (step := distributed.largest(0 if self.bad is None else int(self.bad))):
             return
         last = max(list_checkpoints(self.run_dir), default=None)
         good = "no checkpoint before it" if last is None else f"last good checkpoint: model-{last}.pt"
@@ -164,15 +188,12 @@ class TrainLog:
         if not (checkpoint or stopped_by or step % self.pace.state_step == 0):
             return
         self.check()
-        try:
-            if checkpoint:
-                save_checkpoint(self.run_dir, step, model, gates)
-                if self.pace.keep_last:
-                    drop_checkpoints(self.run_dir, list_checkpoints(self.run_dir)[: -self.pace.keep_last])
-            if self.snapshot and step < self.total_step:
-                self.snapshot.save(step, self.state())
-        except OSError as error:
-            raise SystemExit(f"stopped at update {step}: {error}; make room, then --resume") from None
+        if checkpoint:
+            save_checkpoint(self.run_dir, step, model, gates)
+            if self.pace.keep_last:
+                drop_checkpoints(self.run_dir, list_checkpoints(self.run_dir)[: -self.pace.keep_last])
+        if self.snapshot and step < self.total_step:
+            self.snapshot.save(step, self.state())
         if stopped_by and step < self.total_step:
             logger.warning("stopped by %s after update %d", signal.Signals(stopped_by).name, step)
             logger.warning("the same command with --resume goes on from there")
@@ -213,13 +234,13 @@ def compile_seconds() -> float:
     return float(dynamo.calculate_time_spent()["total_wall_time"]) if dynamo else 0.0
 
 
-def write_scalars(log_dir: Path, split: str, scores: dict[int, dict[str, float]]) -> None:
-    """Write the scores of checkpoints, by step and name, to TensorBoard."""
+def write_curves(log_dir: Path, curves: dict[str, Curve]) -> None:
+    """Write whole curves to TensorBoard, by name."""
     if process.is_main():
         with SummaryWriter(str(log_dir)) as board:
-            for step, values in scores.items():
-                for name, value in values.items():
-                    board.add_scalar(f"{split}/{name}", value, step)
+            for name, curve in curves.items():
+                for step, value in curve.items():
+                    board.add_scalar(name, value, step)
 
 
 def is_due(step: int, every: int, last: int) -> bool:

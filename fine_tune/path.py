@@ -3,9 +3,11 @@
 Importing this module, or asking it for a path, creates nothing on disk.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import platform
 import re
@@ -16,6 +18,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from fine_tune.process import is_main
+
+logger = logging.getLogger(__name__)
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -87,6 +91,33 @@ def write_whole(file: Path, write: Callable[[Path], Any]) -> None:
     sync(file.parent)
 
 
+def fill_folder(folder: Path, fill: Callable[[Path], Any]) -> None:
+    """Let `fill` fill a hidden folder, then put it in place, unless it is there, or another process is filling it.
+
+    Raises:
+        OSError: It cannot be written; nothing is left.
+    """
+    lock(folder, wait=True)
+    building = folder.with_name(f".{folder.name}")
+    try:
+        shutil.rmtree(building, ignore_errors=True)  # a killed process left it
+        if not folder.is_dir():
+            building.mkdir()
+            fill(building)
+            put_in_place(building, folder)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+        unlock(folder)
+
+
+def put_in_place(building: Path, folder: Path) -> None:
+    """Give a folder its name in one step, once all of it is on the disk."""
+    for path in (*building.rglob("*"), building):
+        sync(path)
+    building.rename(folder)
+    sync(folder.parent)
+
+
 def sync(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on the disk."""
     handle = os.open(path, os.O_RDONLY)
@@ -100,34 +131,50 @@ LOCKS: dict[Path, IO[str]] = {}
 """Open files by the folder that this process has locked."""
 
 
-def lock(folder: Path) -> None:
-    """Keep a folder, if it is there, for this process until it ends; its lock falls with it, however it ends.
+def lock(folder: Path, wait: bool = False) -> None:
+    """Keep a folder, there or not, for this process until it ends; the lock falls with it, however it ends.
+
+    Args:
+        folder: What to lock; the lock is a hidden file beside it.
+        wait: Wait for the process that has it.
 
     Raises:
         BlockingIOError: Another process has it.
     """
-    if folder in LOCKS:
-        LOCKS.pop(folder).close()
-    if not folder.is_dir():
-        return
-    file = (folder / ".lock").open("a+", encoding="utf-8")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        owner = file.read().strip() or "another process"
-        raise BlockingIOError(f"{folder} is in use by {owner}; wait for it, or choose another --experiment") from None
+    unlock(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    while folder not in LOCKS:
+        file = lock_file(folder).open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            owner = file.read().strip() or "another process"
+            if not wait:
+                message = f"{folder} is in use by {owner}; wait for it, or choose another --experiment"
+                raise BlockingIOError(message) from None
+            logger.info("%s is in use by %s: waiting for it", folder, owner)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            logger.warning("%s cannot be locked (%s): let no other process use it", folder, error)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), lock_file(folder).stat()):  # else its owner has removed it
+                LOCKS[folder] = file
     file.truncate(0)
     file.write(f"process {os.getpid()} on {platform.node()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
     file.flush()
-    LOCKS[folder] = file
 
 
 def unlock(folder: Path) -> None:
-    """Give a folder up, and leave no trace of its lock."""
+    """Give a folder up, if it is this process's, and leave no trace of its lock."""
     if folder in LOCKS:
-        (folder / ".lock").unlink(missing_ok=True)
+        lock_file(folder).unlink(missing_ok=True)
         LOCKS.pop(folder).close()
+
+
+def lock_file(folder: Path) -> Path:
+    """Name the lock of a folder."""
+    return folder.with_name(f".{folder.name}.lock")
 
 
 def read_json(file: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from fine_tune.config import Pace, RunConfig, StepConfig
 from fine_tune.data import Split, load_split
 from fine_tune.judge import judge
 from fine_tune.load import Loaded
+from fine_tune.model.classifier import Classifier
 from fine_tune.path import existing, run_dir
 from fine_tune.process import is_main
 from fine_tune.task import SLICES, Task
@@ -57,6 +58,7 @@ def check_disk(cfg: RunConfig, pace: Pace, total_step: int, trained: Sequence[nn
     """
     folder = run_dir(cfg.experiment, cfg.model, cfg.task)
     need, free = disk_use(pace, total_step, trained), shutil.disk_usage(existing(folder)).free
+    free += sum(file.stat().st_size for file in folder.glob("*.pt"))  # to be gone on with, or replaced
     if need > free:
         raise ValueError(
             f"checkpoints and states may take {need / 1e9:.1f} GB, {folder.parent} has {free / 1e9:.1f} GB left; raise "
@@ -64,16 +66,20 @@ def check_disk(cfg: RunConfig, pace: Pace, total_step: int, trained: Sequence[nn
         )
 
 
-def check_size(teacher: nn.Module, student: nn.Module) -> None:
-    """Refuse a student that is larger than its teacher.
+def check_size(teacher: Classifier, student: Classifier) -> None:
+    """Refuse a student whose layers compute more than its teacher's; ALBERT's share weights, so these do not count.
 
     Raises:
         ValueError: With both sizes.
     """
-    large, small = (sum(weights.numel() for weights in model.parameters()) for model in (teacher, student))
-    if small > large:
+    size, shape = [], []
+    for model in (teacher, student):
+        layers, width, inner = model.num_layers, model.width, int(model.encoder.config.intermediate_size)
+        size.append(layers * (4 * width * width + 2 * width * inner))
+        shape.append(f"{layers} layers of width {width} and {inner}")
+    if size[1] > size[0]:
         raise ValueError(
-            f"the student has {small / 1e6:.1f} M parameters, its teacher {large / 1e6:.1f} M; is --num_hidden_layers, "
+            f"the student is larger than its teacher: {shape[1]}, the teacher {shape[0]}; are --num_hidden_layers, "
             "--d_model, --d_ff right?"
         )
 

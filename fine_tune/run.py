@@ -1,6 +1,5 @@
 """A run from outside: its folder, what it was made with, what it tells the user."""
 
-import json
 import logging
 import os
 import platform
@@ -8,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -24,10 +23,10 @@ from fine_tune.config_file import check_same, save_config
 from fine_tune.device import keep_freed_memory
 from fine_tune.log import compile_seconds
 from fine_tune.model.classifier import Classifier
-from fine_tune.path import PROJECT, lock, log_dir, read_json, run_dir, unlock, write_json
+from fine_tune.path import PROJECT, lock, log_dir, put_in_place, read_json, run_dir, unlock, write_json
 from fine_tune.seed import own_dropout, set_seed
 from fine_tune.snapshot import STATE
-from fine_tune.task import TASKS
+from fine_tune.task import TASKS, Task
 
 
 def set_up_process(seed: int = 0, device: torch.device | None = None) -> None:
@@ -57,29 +56,30 @@ def new_run_dir(cfg: RunConfig, teacher: TeacherRef | None = None) -> Path:
     if folder.exists() and any(folder.iterdir()):
         if not (folder / "config.json").is_file():
             raise FileExistsError(f"{folder} is not a run (it has no config.json); it is left alone")
-        about = folder / "run.json"
-        complete = about.is_file() and read_json(about).get("end")
-        if cfg.resume and complete:
-            print(f"{folder} is complete: there is nothing to --resume")
-            raise SystemExit(0)
         if cfg.resume and not can_go_on(folder) and list_checkpoints(folder):
             raise FileExistsError(f"{folder} has checkpoints but no {STATE} to --resume from; --overwrite begins anew")
         if not (cfg.overwrite or cfg.resume):
-            how = "--resume goes on with it; else " if can_go_on(folder) and not complete else ""
+            how = "--resume goes on with it; else " if can_go_on(folder) and not is_complete(folder) else ""
             raise FileExistsError(
                 f"{folder} exists; {how}choose another --experiment, or pass --overwrite to replace it"
             )
     return folder
 
 
+def is_complete(folder: Path) -> bool:
+    """Whether a run has come to its end."""
+    about = folder / "run.json"
+    return about.is_file() and bool(read_json(about).get("end"))
+
+
 def can_go_on(folder: Path) -> bool:
-    """Whether a run left a state to go on from."""
-    return (folder / STATE).is_file()
+    """Whether a run has come to its end, or left a state to go on from."""
+    return (folder / STATE).is_file() or is_complete(folder)
 
 
 def start_run(
     cfg: RunConfig,
-    values: dict[str, Any],
+    configs: Mapping[str, dict[str, Any]],
     model: Classifier,
     tokenizer: PreTrainedTokenizerFast,
     devices: dict[str, str],
@@ -88,11 +88,12 @@ def start_run(
 ) -> Path:
     """Create the folder of a run with what later readers need: configuration, architecture, tokenizer, provenance.
 
-    A run that goes on has all that; it must have been made with the same.
+    A run that goes on has all that; it must have been made with the same. One that is complete ends here, with exit
+    code 0.
 
     Args:
         cfg: The run's flags.
-        values: Its whole configuration.
+        configs: Its whole configuration, `config.json`, and further ones, by file name.
         model: The model to train.
         tokenizer: Its tokenizer.
         devices: Where every model lives.
@@ -104,57 +105,69 @@ def start_run(
         OSError: Another process writes into the folder.
     """
     own_dropout(cfg.seed)
-    distributed.barrier()  # by now every process has looked at what is there
-    if not process.is_main():
-        distributed.barrier()
-        return run_dir(cfg.experiment, cfg.model, cfg.task)
     folder = new_run_dir(cfg)
-    lock(folder)
-    made_from = {**made_from, "processes": process.world_size(), "device": devices}
-    if cfg.resume and can_go_on(folder):
-        check_same(folder / "config.json", values)
-        check_same(folder / "run.json", made_from)
-        about = read_json(folder / "run.json")
-        again = {"argv": argv, **versions(), "start": now()}
-        write_json(folder / "run.json", about | {"resumed": [*about.get("resumed", []), again]})
-        distributed.barrier()
-        return folder
-    for old in (folder, log_dir(cfg.experiment, cfg.model, cfg.task)):
-        if old.exists():  # moved aside first: an interrupted removal leaves nothing that looks like a run
-            shutil.rmtree(old.rename(old.with_name(f".{old.name}.removed-{os.getpid()}")))
-    folder.mkdir(parents=True)
-    lock(folder)
-    save_config(folder / "config.json", values)
-    labels = TASKS[cfg.task].labels
-    if labels:
-        names = dict(enumerate(labels))
-        model.encoder.config.update({"id2label": names, "label2id": {name: number for number, name in names.items()}})
-    model.encoder.config.to_json_file(folder / "encoder.json")
-    tokenizer.save_pretrained(folder / "tokenizer")
-    write_json(folder / "run.json", {"argv": argv, **versions(), **made_from, "start": now(), "end": None})
+    goes_on, complete = cfg.resume and can_go_on(folder), cfg.resume and is_complete(folder)
+    distributed.barrier()  # by now every process has looked at what is there
+    if process.is_main():
+        lock(folder)
+        kinds = {name: place.split(":")[0] for name, place in devices.items()}
+        made_from = {**made_from, "processes": process.world_size(), "device_type": kinds}
+        remove(*leftovers(folder))
+        if goes_on:
+            for name, values in {**configs, "run.json": made_from}.items():
+                check_same(folder / name, values)
+        about = {"argv": argv, "device": devices, **versions(), "start": now()}
+        if complete:
+            (folder / STATE).unlink(missing_ok=True)
+        elif goes_on:
+            saved = read_json(folder / "run.json")
+            write_json(folder / "run.json", saved | {"resumed": [*saved.get("resumed", []), about]})
+        else:
+            building = folder.with_name(f".{folder.name}.new")
+            building.mkdir()
+            for name, values in configs.items():
+                save_config(building / name, values)
+            write_json(building / "run.json", {**about, **made_from, "end": None})
+            describe(building, model, tokenizer, TASKS[cfg.task])
+            for old in (folder, log_dir(cfg.experiment, cfg.model, cfg.task)):
+                if old.exists():  # moved aside first: an interrupted removal leaves nothing that looks like a run
+                    remove(old.rename(old.with_name(f".{old.name}.removed")))
+            put_in_place(building, folder)
     distributed.barrier()
+    if complete:
+        print(f"{folder} is complete: there is nothing to --resume")
+        raise SystemExit(0)
     return folder
 
 
-def save_or_check(cfg: RunConfig, file: Path, values: dict[str, Any]) -> None:
-    """Write a further configuration of a run; of one that goes on, check it.
+def leftovers(folder: Path) -> Iterator[Path]:
+    """Find what a killed process left of a run beside the run itself; only for who has its lock."""
+    yield from folder.glob(".*.part")
+    for place in (folder, folder.parent / "log" / folder.name):
+        yield from (place.with_name(f".{place.name}.{what}") for what in ("new", "removed"))
 
-    Raises:
-        ValueError: It is not what it was.
-    """
-    if cfg.resume and can_go_on(file.parent):
-        check_same(file, values)
-    else:
-        save_config(file, values)
+
+def remove(*paths: Path) -> None:
+    """Delete files and folders, where they are there."""
+    for path in paths:
+        if path.is_dir():
+            shutil.rmtree(path)
+        path.unlink(missing_ok=True)
+
+
+def describe(folder: Path, model: Classifier, tokenizer: PreTrainedTokenizerFast, task: Task) -> None:
+    """Write the architecture, with the names of the classes, and the tokenizer."""
+    if task.labels:
+        names = dict(enumerate(task.labels))
+        model.encoder.config.update({"id2label": names, "label2id": {name: number for number, name in names.items()}})
+    model.encoder.config.to_json_file(folder / "encoder.json")
+    tokenizer.save_pretrained(folder / "tokenizer")
 
 
 def finish_run(folder: Path) -> None:
     """Note the end of a run in its `run.json`, say where it is."""
     file = folder / "run.json"
-    write_json(
-        file,
-        json.loads(file.read_text(encoding="utf-8")) | {"end": now(), "compile_seconds": round(compile_seconds(), 1)},
-    )
+    write_json(file, read_json(file) | {"end": now(), "compile_seconds": round(compile_seconds(), 1)})
     if process.is_main():
         (folder / STATE).unlink(missing_ok=True)
         unlock(folder)

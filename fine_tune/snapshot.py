@@ -53,6 +53,7 @@ class Snapshot:
             "processes": distributed.gather(mine),
         }
         write_whole(self.file, partial(torch.save, state))
+        distributed.barrier()  # none ends the run while the first one writes
 
     def load(self) -> tuple[int, dict[str, Any]]:
         """Restore the state; give the update after which it was taken, and what the log needs.

@@ -13,16 +13,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from fine_tune.config_file import NEUTRAL
 from fine_tune.path import PROJECT, write_json
 from fine_tune.snapshot import STATE
 from fine_tune.suite import METHODS, Run, Suite, read_if_there, script_parser
 
-NEUTRAL = {
-    *("experiment", "overwrite", "resume", "state_step", "preflight", "from_config"),
-    *("device_id", "tdevice_id", "gate_device_id"),
-    *("teacher_cache", "cache_budget", "log_step", "gradient_checkpointing"),
-}
-"""Flags without a bearing on the result: they may differ between what a run was made with and what is asked."""
+UNASKED = NEUTRAL | {"experiment", "from_config", "log_step", "gradient_checkpointing"}
+"""Flags that may differ between what a finished run was made with and what is asked."""
 
 
 @contextlib.contextmanager
@@ -69,7 +66,7 @@ def how_far(run: Run, overwrite: bool) -> str:
     if "teacher_sha256" in about:
         made["teacher_sha256"] = about["teacher_sha256"]
     gate = {f"gate_{key}": value for key, value in read_if_there(run.folder / "gate_config.json").items()}
-    for key in sorted(run.asked.keys() - NEUTRAL, key=lambda key: (key != "script", key)):
+    for key in sorted(run.asked.keys() - UNASKED, key=lambda key: (key != "script", key)):
         asked, was = run.asked[key], made.get(key, run.asked[key])
         if asked is not None and key != "layer_map":  # which config.json holds in numbers
             was = (gate | config).get(key, was)
@@ -106,7 +103,7 @@ def make(suite: Suite, runs: Sequence[Run], lock: int) -> None:
         name = missing[0][0].experiment
         raise ValueError(f"{name} is not finished; leave out --report_only to make what is missing")
     for number, (run, far) in enumerate(missing, start=len(runs) - len(missing) + 1):
-        words = [*run.words, "--resume" if far == "begun" else "--overwrite"]
+        words = [*run.words, "--resume" if far == "begun" and not suite.overwrite else "--overwrite"]
         call(suite, METHODS[run.row.method][0], words, run.experiment, f"run {number} of {len(runs)}", lock)
 
 

@@ -18,6 +18,7 @@ import weakref
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ from fine_tune.batches import Batch, by_length
 from fine_tune.config import OutputsConfig, RunConfig, SpeedConfig
 from fine_tune.data import Split
 from fine_tune.load import Loaded
-from fine_tune.path import cache_dir, digest, existing, write_json
+from fine_tune.path import cache_dir, digest, existing, fill_folder, write_json
 from fine_tune.teacher import LEVELS, LiveTeacher, Needs, Teacher, TeacherOutput
 
 logger = logging.getLogger(__name__)
@@ -138,7 +139,8 @@ def open_teacher(
             if size > 0.95 * free:
                 raise ValueError(f"--teacher_cache {level} would take {about}; the disk has {free / GB:.2f} GB left")
             logger.info("teacher cache of %s: filling %s", about, folder)
-            fill(folder, live, split, level, layers, islice(build.updates_of(cfg, split), CHECKED))
+            batches = islice(build.updates_of(cfg, split), CHECKED)
+            fill_folder(folder, lambda building: fill(building, live, split, level, layers, batches))
     difference = json.loads((folder / "check.json").read_text(encoding="utf-8"))["largest_difference"]
     logger.info("teacher cache of %s: %s; largest difference to the live teacher: %g", about, folder, difference)
     return CachedTeacher(folder, split, level, layers, dtype)
@@ -147,34 +149,39 @@ def open_teacher(
 def fill(
     folder: Path, live: LiveTeacher, split: Split, level: str, layers: tuple[int, ...], batches: Iterable[list[Batch]]
 ) -> None:
-    """Run the teacher over all rows, in batches of a single length, and put the folder in place when all is checked."""
-    building = folder.with_name(f".{folder.name}-{os.getpid()}")
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir(parents=True)
-    try:
-        width, dtype = live.model.width, live.model.product_dtype
-        rows, tokens = len(split), int(split.offsets[-1])
-        logits = open_memmap(building / "logits.npy", "w+", np.float32, (rows, split.task.num_class))
-        kept = () if level == "logits" else layers
-        units = {"logits": 0, "cls": rows, "states": tokens}[level]
-        states = open_memmap(building / "states.npy", "w+", STORED[dtype], (units, len(kept), width)) if kept else None
-        with tqdm(total=rows, unit="row", desc="teacher cache", dynamic_ncols=True, mininterval=1) as bar:
-            for part in single_lengths(split):
-                out = live.run(split.inputs(part))
-                logits[part] = out.logits.cpu().numpy()
-                at = part[:, None] if level == "cls" else split.token_index(part)[0]
-                if states is not None:
-                    given = torch.stack([out.states[layer][:, : at.shape[1]] for layer in kept], 2).to("cpu", dtype)
-                    states[at] = given.view(torch.int16 if dtype == torch.bfloat16 else dtype).numpy()
-                bar.update(len(part))
-        for array in (logits, *([] if states is None else [states])):
-            array.flush()
-        cached = CachedTeacher(building, split, level, kept, dtype)
-        write_json(building / "check.json", {"largest_difference": largest_difference(live, cached, batches)})
-        if not folder.is_dir():  # else another run finished first; its arrays are the same
-            os.rename(building, folder)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+    """Run the teacher over all rows, in batches of a single length; compare with the teacher on some updates."""
+    width, dtype = live.model.width, live.model.product_dtype
+    rows, tokens = len(split), int(split.offsets[-1])
+    logits = new_array(folder / "logits.npy", np.float32, (rows, split.task.num_class))
+    kept = () if level == "logits" else layers
+    units = {"logits": 0, "cls": rows, "states": tokens}[level]
+    states = new_array(folder / "states.npy", STORED[dtype], (units, len(kept), width)) if kept else None
+    with tqdm(total=rows, unit="row", desc="teacher cache", dynamic_ncols=True, mininterval=1) as bar:
+        for part in single_lengths(split):
+            out = live.run(split.inputs(part))
+            logits[part] = out.logits.cpu().numpy()
+            at = part[:, None] if level == "cls" else split.token_index(part)[0]
+            if states is not None:
+                given = torch.stack([out.states[layer][:, : at.shape[1]] for layer in kept], 2).to("cpu", dtype)
+                states[at] = given.view(torch.int16 if dtype == torch.bfloat16 else dtype).numpy()
+            bar.update(len(part))
+    for array in (logits, *([] if states is None else [states])):
+        array.flush()
+    cached = CachedTeacher(folder, split, level, kept, dtype)
+    write_json(folder / "check.json", {"largest_difference": largest_difference(live, cached, batches)})
+
+
+def new_array(file: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
+    """Create an array on disk; its room is taken at once, since writing to a full disk would kill the process.
+
+    Raises:
+        OSError: The disk is full.
+    """
+    array = open_memmap(file, "w+", dtype, shape)
+    if hasattr(os, "posix_fallocate"):
+        with file.open("r+b") as handle:
+            os.posix_fallocate(handle.fileno(), 0, file.stat().st_size)
+    return array
 
 
 def single_lengths(split: Split) -> Iterable[NDArray[np.int64]]:

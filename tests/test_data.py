@@ -1,6 +1,8 @@
 """Tests of the way from text to batches: order, cuts, padding, cache."""
 
 import itertools
+import logging
+import multiprocessing
 import os
 from collections import Counter
 
@@ -225,18 +227,25 @@ def test_what_a_killed_process_left_does_no_harm(split, tokenizer):
     assert len(entries()) == 1
 
 
-def test_a_process_that_comes_second_uses_what_the_first_made(data, tokenizer, monkeypatch):
+def test_a_process_that_comes_second_waits_and_uses_what_the_first_made(data, tokenizer, monkeypatch, caplog):
+    fork = multiprocessing.get_context("fork")
+    filling, go_on = fork.Event(), fork.Event()
     tokenize = module.tokenize
 
-    def race(*given):
-        arrays = tokenize(*given)
-        monkeypatch.setattr(module, "tokenize", tokenize)
-        load_split(TASKS["sst2"], "train", tokenizer, 24)  # another process does the same meanwhile
-        return arrays
+    def slowly(*given):
+        filling.set()
+        assert go_on.wait(30)
+        return tokenize(*given)
 
-    monkeypatch.setattr(module, "tokenize", race)
+    monkeypatch.setattr(module, "tokenize", slowly)
+    first = fork.Process(target=load_split, args=(TASKS["sst2"], "train", tokenizer, 24))
+    first.start()
+    assert filling.wait(30)
+    monkeypatch.setattr(module, "tokenize", None)  # the second must not
+    monkeypatch.setattr(logging.getLogger("fine_tune.path"), "info", lambda *_: go_on.set())  # once it waits
     assert len(load_split(TASKS["sst2"], "train", tokenizer, 24)) == 24
-    assert len(list(cache_dir().iterdir())) == 1
+    first.join()
+    assert first.exitcode == 0 and len(list(cache_dir().iterdir())) == 1
 
 
 def test_a_missing_tokenizer_names_the_flag(tmp_path):

@@ -191,7 +191,7 @@ def test_predictions_are_of_the_best_scored_checkpoint_else_of_the_last(data, te
     ask = ("--experiment", "teacher", "--task", "sst2", "--device_id", -1)
     run("generate_test_prediction", *ask)
     assert (teacher / "prediction_test-4.tsv").is_file()
-    best = {"loss": [[4, 0.1]], "accuracy": [[2, 1.0], [4, 0.5]]}
-    (teacher / "eval_dev.json").write_text(json.dumps({"best": best}), encoding="utf-8")
+    scores = {"4": {"loss": 0.1, "accuracy": 0.5}, "2": {"loss": 0.2, "accuracy": 1.0}}
+    (teacher / "eval_dev.json").write_text(json.dumps({"checkpoints": scores}), encoding="utf-8")
     run("generate_test_prediction", *ask)
     assert (teacher / "prediction_test-2.tsv").is_file()

@@ -179,7 +179,7 @@ FAULTS = {
     "padding": (other_padding, (), "padding is token 4 of the tokenizer"),
     "leak": (leaked, (), "% of the rows of sst2 dev are among those of train"),
     "words": (strange_words, (), "are unknown to the tokenizer"),
-    "size": (nothing, LARGE, "M parameters, its teacher"),
+    "size": (nothing, LARGE, "the student is larger than its teacher: 2 layers of width 16 and 4000, the teacher 4"),
     "warm-up": (nothing, ("--warmup_step", 4), "--warmup_step 4 is not over by the last update (4)"),
     "gates": (nothing, ("--gate_total_step", 4, "--gate_warmup_step", 9), "--gate_warmup_step 9 is not over"),
 }

@@ -150,22 +150,37 @@ def test_other_rows_or_another_teacher_are_no_way_to_go_on(data, run, teacher, r
     assert "run.json has teacher_sha256 " in refused(*LAD, "--resume")
 
 
-def test_resume_begins_what_is_not_there_and_leaves_what_is_complete(data, run, teacher, capsys):
+def test_resume_begins_what_is_not_there_and_leaves_what_is_complete(data, run, teacher, refused, capsys):
     run(*LAD, "--resume")
     files = {path.name: path.stat().st_mtime_ns for path in data.run("cut").iterdir()}
     with pytest.raises(SystemExit) as end:
         run(*LAD, "--resume")
     assert not end.value.code and "is complete: there is nothing to --resume" in capsys.readouterr().out
+    assert "lr 0.001, now it is 0.1; go on with what the run began with" in refused(*LAD, "--resume", "--lr", 0.1)
     assert {path.name: path.stat().st_mtime_ns for path in data.run("cut").iterdir()} == files
 
 
-def test_what_was_killed_before_its_first_state_begins_anew(data, run, teacher, monkeypatch):
+def test_what_was_killed_before_its_first_update_goes_on(data, run, teacher, monkeypatch):
+    """Before its first state, too: there is nothing but the folder then."""
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        interrupted(patch, "backward", 3, die)
+        interrupted(patch, "backward", 1, die)
         run(*LAD)
-    assert not (data.run("cut") / STATE).exists() and (data.run("cut") / "config.json").is_file()
+    state = data.run("cut") / STATE
+    assert torch.load(state, weights_only=True)["step"] == 0
+    state.unlink()
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        interrupted(patch, "backward", 1, die)
+        run(*LAD, "--resume")
     run(*LAD, "--resume")
     assert data.config("cut", name="run.json")["end"]
+
+
+def test_scores_of_an_interrupted_run_stay_in_tensorboard(data, run, teacher, monkeypatch):
+    cut(run, monkeypatch, *LAD)
+    run("run_fine_tune_eval", "--experiment", "cut", "--task", "sst2", "--device_id", -1)
+    run(*LAD, "--resume")
+    events = EventAccumulator(str(data.root / "fine_tune_experiment" / "log" / data.run("cut").name)).Reload()
+    assert [point.step for point in events.Scalars("dev/accuracy")] == [5]
 
 
 def test_a_damaged_state_is_told_and_kept(data, run, teacher, refused, monkeypatch):
@@ -219,7 +234,9 @@ def test_what_is_not_finite_ends_the_run_before_anything_is_saved(where, data, r
         monkeypatch.setattr("fine_tune.train.lad.hard_target_loss", lambda logits, label: (
             hard_target_loss(logits, label) * (torch.inf if len(calls) >= 14 else 1)
         ))  # fmt: skip
-    with pytest.raises(FloatingPointError, match=r"^update 8: .*\(rows (\d+(, )?){8}\); last good checkpoint: model-5"):
+    with pytest.raises(
+        SystemExit, match=r"update 8: .*\(rows (\d+(, )?){8}\); last good checkpoint: model-5"
+    ):
         run(*LAD)
     assert torch.load(data.run("cut") / STATE, weights_only=True)["step"] == 6
     assert {file.name for file in data.run("cut").glob("model-*")} == {"model-5.pt"}

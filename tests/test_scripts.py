@@ -466,7 +466,7 @@ def test_losses_that_are_not_finite_stop_the_run(data, run, teacher, monkeypatch
 
     monkeypatch.setattr(lad, "hard_target_loss", lambda logits, label: logits.sum() * float("nan"))
     with pytest.raises(
-        FloatingPointError, match=r"^update 1: .* not finite \(rows \d+, .*\); no checkpoint before it;"
+        SystemExit, match=r"^stopped: update 1: .*finite \(rows \d+, .*\); no checkpoint before it;"
     ):
         run("run_lad_distil", "--experiment", "s", *EXACT)
     assert json.loads((data.run("s") / "run.json").read_text(encoding="utf-8"))["end"] is None

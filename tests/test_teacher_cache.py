@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-import fine_tune.teacher_cache as module
 from fine_tune.batches import updates
 from fine_tune.config import OutputsConfig, RunConfig, SpeedConfig, TeacherRef
 from fine_tune.data import load_split
@@ -271,27 +270,19 @@ def test_an_interruption_leaves_nothing_that_looks_complete(at, data, run, teach
 
 
 def test_what_a_killed_process_left_does_no_harm(direct):
-    """Also where the next process has the same number, as in a container."""
     direct.open("states", Needs("states", (0, 3)))
     (name,) = folders()
-    stale = cache_dir() / f".{name}-{os.getpid()}"
-    (cache_dir() / name).rename(stale)
+    stale = (cache_dir() / name).rename(cache_dir() / f".{name}")
     (stale / "logits.npy").unlink()
     direct.open("states", Needs("states", (0, 3)))
-    assert name in folders()
+    assert folders() == [name] and not stale.exists()
 
 
-def test_a_process_that_comes_second_uses_what_the_first_made(direct, monkeypatch):
-    largest = module.largest_difference
+def test_a_full_disk_is_told_before_it_would_kill_the_process(direct, monkeypatch):
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
 
-    def race(*given):
-        monkeypatch.setattr(module, "largest_difference", largest)
-        monkeypatch.setattr(os, "getpid", lambda: 1)
-        Direct().open("states", Needs("states", (0, 3)))  # another process does the same meanwhile
-        return largest(*given)
-
-    monkeypatch.setattr(module, "largest_difference", race)
-    cached = direct.open("states", Needs("states", (0, 3)))
-    assert len(folders()) == 1
-    (batch, *_) = direct.batches()
-    assert torch.equal(cached(batch).logits, direct.open("none", Needs("logits"))(batch).logits)
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    with pytest.raises(OSError, match="No space left"):
+        direct.open("states", Needs("states", (0, 3)))
+    assert not list(cache_dir().glob("*teacher-*"))

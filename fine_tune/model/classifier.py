@@ -130,10 +130,12 @@ def pretrained_encoder(name: str, dropout: float | None = None) -> PreTrainedMod
     folder = Path(name).expanduser()
     source = str(folder) if folder.is_dir() else name
     try:
-        config = AutoConfig.from_pretrained(source)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         if dropout is not None:
             with_dropout(config, dropout)
-        encoder, info = AutoModel.from_pretrained(source, config=config, dtype=torch.float32, output_loading_info=True)
+        encoder, info = AutoModel.from_pretrained(
+            source, config=config, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
+        )
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"--ptrain_ver {name!r}: no such folder, nor on the model hub: {first_line(error)}") from None
     except (RuntimeError, SafetensorError) as error:
@@ -161,14 +163,14 @@ def empty_encoder(
         ValueError: The architecture is not within reach.
     """
     if (run_dir / "encoder.json").is_file():
-        config = AutoConfig.from_pretrained(run_dir / "encoder.json")
+        config = AutoConfig.from_pretrained(run_dir / "encoder.json", trust_remote_code=False)
     elif "ptrain_ver" not in values or values["ptrain_ver"] in KNOWN_ENCODERS:
         config = bert_config_of(state, values.get("num_attention_heads"))
     else:
         name = ptrain_ver or values["ptrain_ver"]
         folder = Path(name).expanduser()
         try:
-            config = AutoConfig.from_pretrained(str(folder) if folder.is_dir() else name)
+            config = AutoConfig.from_pretrained(str(folder) if folder.is_dir() else name, trust_remote_code=False)
         except (OSError, ValueError, KeyError) as error:
             raise ValueError(f"no encoder {name!r}; name its folder with --ptrain_ver: {first_line(error)}") from None
     return AutoModel.from_config(with_dropout(config, values["dropout"]), dtype=torch.float32)
