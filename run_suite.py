@@ -54,41 +54,38 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Plan, run, score, report."""
     parser = build_parser()
     args = parser.parse_args(argv)
-    try:
-        with usage_errors(parser):
-            select = args.select_on == "train_select"
-            if not select and (args.sweep or args.ckpt_step is not None):
-                raise ValueError("--sweep and --ckpt_step need --select_on train_select: nothing is chosen on dev")
-            task, rows = task_named(args.task), parse_rows(args.methods)
-            apply_settings(rows, args.set)
+    with usage_errors(parser, "interrupted; the same command goes on from here"):
+        select = args.select_on == "train_select"
+        if not select and (args.sweep or args.ckpt_step is not None):
+            raise ValueError("--sweep and --ckpt_step need --select_on train_select: nothing is chosen on dev")
+        task, rows = task_named(args.task), parse_rows(args.methods)
+        apply_settings(rows, args.set)
 
-            # Heavy imports come after the flags are read: `--help` answers at once.
-            from fine_tune import results, run, suite_run, suite_score
-            from fine_tune.report import write_report
-            from fine_tune.sweep import sweep
+        # Heavy imports come after the flags are read: `--help` answers at once.
+        from fine_tune import results, run, suite_run, suite_score
+        from fine_tune.report import write_report
+        from fine_tune.sweep import sweep
 
-            run.set_up_process()
-            teacher = suite_score.teacher_flags(args.teacher_exp, args.tmodel, args.tckpt, task)
-            suite = Suite(
-                name=args.suite, task=task, teacher=teacher, rows=rows, seeds=parse_seeds(args.seeds),
-                duration={"epoch": args.epoch, "total_step": args.total_step}, split=args.dataset or task.dev[0],
-                select=select, ckpt_step=args.ckpt_step if select else LAST_ONLY, device_id=args.device_id,
-                overwrite=args.overwrite, report_only=args.report_only,
-            )  # fmt: skip
-            plan_all(suite, rows, suite.ckpt_step)  # bad values end it here
-            with suite_run.locked(suite, parser.argv) as lock:
-                runs = plan_all(suite, sweep(suite, args.sweep, lock) if args.sweep else rows, suite.ckpt_step)
-                suite_run.make(suite, runs, lock)
-                if select:
-                    suite_score.score_slice(suite, runs, lock)
-                chosen = suite_score.choose(suite, runs)
-                files = suite_score.predict(suite, chosen)
-            found = results.compare(files, suite.seeds, task, suite.split)
+        run.set_up_process()
+        teacher = suite_score.teacher_flags(args.teacher_exp, args.tmodel, args.tckpt, task)
+        suite = Suite(
+            name=args.suite, task=task, teacher=teacher, rows=rows, seeds=parse_seeds(args.seeds),
+            duration={"epoch": args.epoch, "total_step": args.total_step}, split=args.dataset or task.dev[0],
+            select=select, ckpt_step=args.ckpt_step if select else LAST_ONLY, device_id=args.device_id,
+            overwrite=args.overwrite, report_only=args.report_only,
+        )  # fmt: skip
+        plan_all(suite, rows, suite.ckpt_step)  # bad values end it here
+        with suite_run.locked(suite, parser.argv) as lock:
+            runs = plan_all(suite, sweep(suite, args.sweep, lock) if args.sweep else rows, suite.ckpt_step)
+            suite_run.make(suite, runs, lock)
+            if select:
+                suite_score.score_slice(suite, runs, lock)
+            chosen = suite_score.choose(suite, runs)
+            files = suite_score.predict(suite, chosen)
+        found = results.compare(files, suite.seeds, task, suite.split)
         speed, facts = suite_score.measure(suite, chosen), suite_score.facts(suite, runs, chosen, parser.argv)
         write_report(suite.folder, suite.name, found, speed, facts)
         print(f"\n{suite.folder / 'report.md'}")
-    except KeyboardInterrupt:
-        parser.exit(130, "\ninterrupted; the same command goes on from here\n")
 
 
 if __name__ == "__main__":

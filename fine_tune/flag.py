@@ -212,12 +212,14 @@ def first_line(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def usage_errors(parser: argparse.ArgumentParser) -> Iterator[None]:
-    """Turn what the user can mend (bad values, missing files) into one line and exit code 2.
+def usage_errors(parser: argparse.ArgumentParser, interrupted: str = "interrupted") -> Iterator[None]:
+    """Turn what the user can mend (bad values, missing files) into one line and exit code 2; Ctrl-C into exit code 130.
 
     Wrap the wiring of a script in it, never a training loop: an error there is ours and keeps its traceback.
     """
     try:
         yield
     except (ValueError, OSError) as error:
-        parser.error(str(error))
+        parser.error(" ".join(str(error).splitlines()))
+    except KeyboardInterrupt:
+        parser.exit(130, f"\n{interrupted}\n")

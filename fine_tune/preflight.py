@@ -112,8 +112,8 @@ def check_rows(rows: Split, tokenizer: PreTrainedTokenizerFast) -> None:
     if unknown > UNKNOWN:
         what = f"{unknown:.0%} of the tokens of {task.name} {rows.name}"
         raise ValueError(f"{what} are unknown to the tokenizer: is it the model's?")
-    dev = dev_split(task, tokenizer, rows.max_seq_len)
-    if dev is None or rows.name in SLICES:
+    dev = dev_split(rows, tokenizer)
+    if dev is None:
         return
     known = {rows.input_ids[start:end].tobytes() for start, end in itertools.pairwise(rows.offsets)}
     share = np.mean([dev.input_ids[start:end].tobytes() in known for start, end in itertools.pairwise(dev.offsets)])
@@ -122,10 +122,12 @@ def check_rows(rows: Split, tokenizer: PreTrainedTokenizerFast) -> None:
         raise ValueError(f"{what}: a score on them would mean nothing; is the data right?")
 
 
-def dev_split(task: Task, tokenizer: PreTrainedTokenizerFast, max_seq_len: int) -> Split | None:
-    """Read the first dev split, if it is there."""
+def dev_split(rows: Split, tokenizer: PreTrainedTokenizerFast) -> Split | None:
+    """Read the first dev split, if it is there; who trains on a slice of train keeps it for the end."""
+    if rows.name in SLICES:
+        return None
     try:
-        return load_split(task, task.dev[0], tokenizer, max_seq_len)
+        return load_split(rows.task, rows.task.dev[0], tokenizer, rows.max_seq_len)
     except FileNotFoundError:
         return None
 
@@ -138,7 +140,7 @@ def check_teacher(teacher: Loaded, rows: Split, device: torch.device) -> None:
     """
     check_tokens(teacher.tokenizer, teacher.model.encoder.config)
     check_labels(rows.task, teacher.model.encoder.config.id2label)
-    split = dev_split(rows.task, teacher.tokenizer, rows.max_seq_len) or rows  # every process takes part
+    split = dev_split(rows, teacher.tokenizer) or rows  # every process takes part
     if is_main():
         judge(teacher, split, device)
 

@@ -8,9 +8,14 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from conftest import sentence
+from conftest import SIZES, sentence
+from transformers import BertConfig, BertModel
 
-from fine_tune import judge
+from fine_tune import judge, preflight
+from fine_tune.build import build_teacher
+from fine_tune.config import Pace
+from fine_tune.load import load_run
+from fine_tune.model.classifier import Classifier
 from fine_tune.task import TASKS
 
 LAD = ("run_lad_distil", "--experiment", "x", "--teacher_exp", "teacher", "--task", "sst2", "--device_id", -1)
@@ -98,17 +103,8 @@ def sound(data, run, encoder):
     rows = [f"{sentence(5000 + row)} \t{row % 2}" for row in range(200)]
     data.file("SST-2/train.tsv").write_text("\n".join(["sentence\tlabel", *rows]) + "\n", encoding="utf-8")
     about = (
-        "--experiment",
-        "teacher",
-        "--task",
-        "sst2",
-        "--ptrain_ver",
-        encoder,
-        "--max_seq_len",
-        24,
-        "--device_id",
-        -1,
-    )
+        "--experiment", "teacher", "--task", "sst2", "--ptrain_ver", encoder, "--max_seq_len", 24, "--device_id", -1,
+    )  # fmt: skip
     run("run_fine_tune", *about, "--total_step", 60, "--batch_size", 32, "--lr", 1e-2, "--dropout", 0)
     return data.run("teacher")
 
@@ -202,6 +198,25 @@ def test_a_sound_run_is_let_through(data, sound, run):
 def test_too_little_disk_is_refused(data, sound, refused, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=500))
     assert "may take 0.0 GB" in refused(*LAD, *SHORT)
+
+
+def test_what_a_run_holds_already_is_room_for_it(data, sound, run, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10**9))
+    run(*LAD, *SHORT)
+    held = sum(file.stat().st_size for file in data.run("x").glob("*.pt"))
+    need = preflight.disk_use(Pace(), 4, [load_run("x", "bert", TASKS["sst2"], None, None, "").model])
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2 * need - held))
+    run(*LAD, *SHORT, "--overwrite")
+
+
+def test_a_student_of_a_teacher_with_shared_layers_is_not_larger(albert):
+    """An ALBERT of four layers has the weights of one."""
+    teacher, _ = build_teacher("albert", albert, TASKS["sst2"], 0)
+    student = Classifier(BertModel(BertConfig(**{**SIZES, "num_hidden_layers": 3})), 2, 0)
+    preflight.check_size(teacher, student)
+    assert sum(p.numel() for p in student.parameters()) > sum(p.numel() for p in teacher.parameters())
+    with pytest.raises(ValueError, match=r"5 layers of width 16 and 32, the teacher 4 layers of width 16 and 32"):
+        preflight.check_size(teacher, Classifier(BertModel(BertConfig(**{**SIZES, "num_hidden_layers": 5})), 2, 0))
 
 
 @pytest.mark.parametrize("script", ["run_lad_distil", "run_fine_tune"])

@@ -4,10 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import forks
 import pytest
 import torch
 from methods import METHODS, flags
@@ -90,6 +92,27 @@ def test_a_run_cut_three_times_ends_as_an_uncut_one(name, data, run, teacher, en
     same(data.run("whole"), data.run("cut"))
     about = data.config("cut", name="run.json")
     assert len(about["resumed"]) == 3 and about["end"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["lad", "run_fine_tune"])
+def test_two_processes_go_on_as_one_does(name, data, teacher, encoder, tmp_path):
+    """Both killed once the second state is there; a dry run on two processes ends on both, and leaves nothing."""
+    script, *words = command(name, encoder)
+
+    def start(experiment: str, *more: str) -> list[int]:
+        return forks.start(data.root, tmp_path / "said", script, "--experiment", experiment, *words, *more, ranks=2)
+
+    assert forks.finish(start("dry", "--dry_run")) == [0, 0] and not data.run("dry").exists()
+    assert forks.finish(start("whole")) == [0, 0]
+    processes, state = start("cut"), data.run("cut") / STATE
+    while forks.running(processes) and not (state.is_file() and torch.load(state, weights_only=True)["step"]):
+        time.sleep(0.001)
+    for process in processes:
+        os.kill(process, signal.SIGKILL)
+    assert forks.finish(processes) == [-9, -9]
+    assert forks.finish(start("cut", "--resume")) == [0, 0]
+    same(data.run("whole"), data.run("cut"))
 
 
 def cut(run, monkeypatch, *words: Any, after: int = 8) -> None:
@@ -234,9 +257,7 @@ def test_what_is_not_finite_ends_the_run_before_anything_is_saved(where, data, r
         monkeypatch.setattr("fine_tune.train.lad.hard_target_loss", lambda logits, label: (
             hard_target_loss(logits, label) * (torch.inf if len(calls) >= 14 else 1)
         ))  # fmt: skip
-    with pytest.raises(
-        SystemExit, match=r"update 8: .*\(rows (\d+(, )?){8}\); last good checkpoint: model-5"
-    ):
+    with pytest.raises(SystemExit, match=r"update 8: .*\(rows (\d+(, )?){8}\); last good checkpoint: model-5"):
         run(*LAD)
     assert torch.load(data.run("cut") / STATE, weights_only=True)["step"] == 6
     assert {file.name for file in data.run("cut").glob("model-*")} == {"model-5.pt"}

@@ -465,9 +465,7 @@ def test_losses_that_are_not_finite_stop_the_run(data, run, teacher, monkeypatch
     import fine_tune.train.lad as lad
 
     monkeypatch.setattr(lad, "hard_target_loss", lambda logits, label: logits.sum() * float("nan"))
-    with pytest.raises(
-        SystemExit, match=r"^stopped: update 1: .*finite \(rows \d+, .*\); no checkpoint before it;"
-    ):
+    with pytest.raises(SystemExit, match=r"^stopped: update 1: .*finite \(rows \d+, .*\); no checkpoint before it;"):
         run("run_lad_distil", "--experiment", "s", *EXACT)
     assert json.loads((data.run("s") / "run.json").read_text(encoding="utf-8"))["end"] is None
     assert not list(data.run("s").glob("model-*.pt"))

@@ -88,11 +88,12 @@ def test_in_bfloat16_too_the_cache_holds_the_teachers_own_outputs(data, run, tea
 
 @pytest.mark.slow
 def test_a_second_run_reads_the_folder_and_never_asks_the_teacher(data, run, teacher, asked):
-    run("run_lad_distil", "--experiment", "first", *BASE, *STATES)
+    base = (*BASE, "--no_preflight")  # which asks the teacher, too
+    run("run_lad_distil", "--experiment", "first", *base, *STATES)
     assert sum(asked) == 24 + 4 * 5 - 1  # every row once, and four updates, one of them short, to compare with
     before = {path: path.stat().st_mtime_ns for path in (cache_dir() / folders()[0]).iterdir()}
     asked.clear()
-    run("run_lad_distil", "--experiment", "second", *BASE, *STATES, "--seed", 7)
+    run("run_lad_distil", "--experiment", "second", *base, *STATES, "--seed", 7)
     assert asked == []
     assert {path: path.stat().st_mtime_ns for path in (cache_dir() / folders()[0]).iterdir()} == before
     run("run_lad_distil", "--experiment", "live", *BASE, "--seed", 7)
@@ -243,7 +244,7 @@ def test_another_teacher_level_or_set_of_layers_has_another_folder(direct, teach
 def test_another_checkpoint_or_other_rows_have_another_folder(data, run, teacher):
     run("run_lad_distil", "--experiment", "last", *BASE, *STATES)
     run("run_lad_distil", "--experiment", "early", *BASE, *STATES, "--tckpt", 2)
-    run("run_lad_distil", "--experiment", "dev", *BASE, *STATES, "--dataset", "dev")
+    run("run_lad_distil", "--experiment", "dev", *BASE, *STATES, "--dataset", "dev", "--no_preflight")
     assert len(folders()) == 3
     run("run_lad_distil", "--experiment", "live", *BASE, "--tckpt", 2)
     assert_same_run(data, "early", "live")
@@ -260,8 +261,8 @@ def test_an_interruption_leaves_nothing_that_looks_complete(at, data, run, teach
         return plain(self, inputs)
 
     monkeypatch.setattr(LiveTeacher, "run", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        run("run_lad_distil", "--experiment", "x", *BASE, *STATES)
+    with pytest.raises(SystemExit, match="130"):
+        run("run_lad_distil", "--experiment", "x", *BASE, *STATES, "--no_preflight")
     assert folders() == [] and not data.run("x").exists()
     monkeypatch.setattr(LiveTeacher, "run", plain)
     run("run_lad_distil", "--experiment", "cached", *BASE, *STATES)

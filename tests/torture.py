@@ -1,18 +1,16 @@
 """Kills runs in every way, goes on with them, and compares: `make torture` writes the table of doc/reliability.md.
 
-    python tests/torture.py --out doc/reliability_table.md
+    python tests/torture.py --out doc/torture.md
 
 Real scripts on tiny models: this process imports everything once, every run is a fork of it, killed from outside.
 """
 
 import argparse
 import ctypes
-import importlib
 import os
 import random
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 import time
@@ -23,6 +21,7 @@ from typing import Any, NamedTuple
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
 
 import conftest  # noqa: E402
+import forks  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
 from methods import METHODS, flags  # noqa: E402
@@ -53,43 +52,43 @@ class World:
         self.root, self.draw = root, random.Random(0)
         conftest.write_task(root, "sst2", train=24)
         self.encoder = conftest.make_encoder(root / "encoder", transformers.BertConfig(**conftest.SIZES))
-        self.finish(self.start("run_fine_tune", "teacher", *BASE, "--ptrain_ver", self.encoder, "--max_seq_len", 24))
+        self.whole("run_fine_tune", "teacher", *BASE, "--ptrain_ver", self.encoder, "--max_seq_len", 24)
 
     def folder(self, experiment: str) -> Path:
         """Folder of a run."""
         return self.root / "fine_tune_experiment" / f"{experiment}_bert_sst2"
 
     def start(self, script: str, experiment: str, *words: Any, ranks: int = 1) -> list[int]:
-        """Start a run in forks of this process; gives their ids."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = str(free.getsockname()[1])
-        argv = ["--experiment", experiment, *map(str, words)]
-        return [fork(self.root, script, argv, rank, ranks, port) for rank in range(ranks)]
-
-    def finish(self, processes: Sequence[int]) -> list[int]:
-        """Wait for a run; gives the exit codes."""
-        return [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in processes]
+        """Start a run; gives the ids of its processes."""
+        return forks.start(self.root, log_of(experiment), script, "--experiment", experiment, *words, ranks=ranks)
 
     def whole(self, script: str, experiment: str, *words: Any, ranks: int = 1) -> float:
         """Make a run without any fault; gives its seconds."""
         start = time.monotonic()
-        assert set(self.finish(self.start(script, experiment, *words, ranks=ranks))) == {0}, (script, words)
+        self.succeed(forks.finish(self.start(script, experiment, *words, ranks=ranks)), experiment)
         return time.monotonic() - start
 
     def cut(self, script: str, experiment: str, *words: Any, ranks: int, within: float, when: Any = None) -> int:
-        """Kill a run at random moments, or when something is seen, and go on until it ends; counts the kills."""
+        """Kill a run at random moments, or when something is seen, and go on until it ends; counts the kills.
+
+        Of several processes all are killed, or one, and the others are told to stop, as torchrun would.
+        """
         kills = 0
         while True:
+            seen = when() if when else None
             processes = self.start(script, experiment, *words, "--resume", ranks=ranks)
-            if kills < KILLS and wait_until(when, self.draw.uniform(0.2, within), processes):
-                for process in processes:
-                    os.kill(process, signal.SIGKILL)
-                kills += 1
-                self.finish(processes)
-                continue
-            assert set(self.finish(processes)) == {0}, (script, experiment)
-            return kills
+            if kills == KILLS or not wait_until(seen, self.draw.uniform(0.2, within), processes):
+                self.succeed(forks.finish(processes), experiment)
+                return kills
+            one = self.draw.randrange(2 * ranks)
+            for number, process in enumerate(processes):
+                os.kill(process, signal.SIGTERM if one < ranks and number != one else signal.SIGKILL)
+            forks.finish(processes, 10)
+            kills += 1
+
+    def succeed(self, codes: list[int], experiment: str) -> None:
+        """Stop here if a run failed that must not."""
+        assert set(codes) == {0}, f"{experiment}: {codes}\n{log_of(experiment).read_text(encoding='utf-8')[-2000:]}"
 
     def same(self, one: str, two: str) -> bool:
         """Whether two runs left the same weights and the same log."""
@@ -103,44 +102,18 @@ class World:
         return all(list(x) == list(y) and all(torch.equal(x[key], y[key]) for key in x) for x, y in pairs)
 
 
-def fork(root: Path, script: str, argv: list[str], rank: int, ranks: int, port: str) -> int:
-    """Run a script's main in a fork."""
-    process = os.fork()
-    if process:
-        return process
-    code = 1
-    try:
-        os.environ |= {"DATA_DIR": str(root), "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks)}
-        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # no fork outlives this process
-        quiet = os.open(log_of(argv[1]), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(quiet, 1), os.dup2(quiet, 2)
-        importlib.import_module(script).main(argv)
-        code = 0
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
-        print(end.code, file=sys.stderr)
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        os._exit(code)
-
-
 def log_of(experiment: str) -> Path:
     """File of what a run says; not on the disk that is full."""
     return Path(LOGS.name) / f"{experiment}.log"
 
 
-def wait_until(when: Callable[[], bool] | None, seconds: float, processes: Sequence[int]) -> bool:
+def wait_until(seen: Callable[[], bool] | None, seconds: float, processes: Sequence[int]) -> bool:
     """Wait for a moment, or for something to be seen; whether the run was still there then."""
-    end = time.monotonic() + (seconds if when is None else 30)
-    while time.monotonic() < end and not (when and when()):
-        if any(os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) for process in processes):
+    end = time.monotonic() + (seconds if seen is None else 30)
+    while time.monotonic() < end and not (seen and seen()):
+        if len(forks.running(processes)) < len(processes):
             return False
-        time.sleep(0.002 if when is None else 0)
+        time.sleep(0.002 if seen is None else 0)
     return True
 
 
@@ -160,7 +133,7 @@ def kills_at_random(world: World) -> Outcome:
         script, *words = command(name, world.encoder)
         seconds = world.whole(script, f"whole-{name}", *words)
         tried += world.cut(script, f"cut-{name}", *words, ranks=1, within=seconds)
-        bad += [] if world.same(f"whole-{name}", f"cut-{name}") else [name]
+        bad += [] if world.same(f"whole-{name}", f"cut-{name}") and tried else [name]
     return Outcome("SIGKILL at random moments, every method", tried, verdict(bad))
 
 
@@ -176,61 +149,70 @@ def kills_of_two(world: World) -> Outcome:
 
 
 def kills_while_saving(world: World) -> Outcome:
-    """Whenever the temporary file of a state or a checkpoint is there."""
+    """Whenever the temporary file of a state or a checkpoint is being written."""
     script, *words = command("lad", world.encoder)
     world.whole(script, "save-whole", *words)
     tried, bad = 0, []
-    for pattern in (f".{STATE}.part", ".model-*.part", ".gate-*.part"):
-        name = f"save-cut-{pattern.strip('.*').split('-')[0].split('.')[0]}"
-        folder = world.folder(name)
-        seen = lambda folder=folder, pattern=pattern: any(folder.glob(pattern))  # noqa: E731
-        tried += world.cut(script, name, *words, ranks=1, within=0, when=seen)
-        bad += [] if world.same("save-whole", name) else [pattern]
-    return Outcome("SIGKILL while a state or a checkpoint is written", tried, verdict(bad))
+    for name in (STATE, "model-9.pt", "gate-1-18.pt"):
+        run = f"save-cut-{name.split('.')[0]}"
+        part = world.folder(run) / f".{name}.part"
+        kills = world.cut(script, run, *words, ranks=1, within=0, when=lambda part=part: changed(part))
+        tried += kills
+        bad += [] if world.same("save-whole", run) and kills else [name]
+    return Outcome("SIGKILL while a state, a model, a gate is written", tried, verdict(bad))
 
 
 def kills_while_caching(world: World) -> Outcome:
-    """While the teacher's outputs are being written."""
+    """While the teacher's outputs are being written, on one process and on two."""
     script, *words = command("lad", world.encoder)
     words += ["--teacher_cache", "states"]
-    shutil.rmtree(world.root / "cache", ignore_errors=True)
-    seen = lambda: any((world.root / "cache").glob(".teacher-*"))  # noqa: E731
-    tried = world.cut(script, "cache-cut", *words, ranks=1, within=0, when=seen)
-    world.whole(script, "cache-whole", *words)
-    bad = [] if world.same("cache-whole", "cache-cut") else ["lad"]
+    cache, tried, bad = world.root / "cache", 0, []
+
+    def filling() -> Callable[[], bool]:
+        states = [changed(folder / "states.npy") for folder in caches]
+        return lambda: any(state() for state in states)
+
+    for ranks in (1, 2):
+        world.whole(script, f"cache-whole-{ranks}", *words, ranks=ranks)
+        caches = [folder.with_name(f".{folder.name}") for folder in cache.glob("teacher-*")]
+        for folder in cache.glob("teacher-*"):
+            shutil.rmtree(folder)
+        kills = world.cut(script, f"cache-cut-{ranks}", *words, ranks=ranks, within=0, when=filling)
+        tried += kills
+        bad += [] if world.same(f"cache-whole-{ranks}", f"cache-cut-{ranks}") and kills else [f"{ranks} processes"]
     return Outcome("SIGKILL while a teacher's cache is written", tried, verdict(bad))
 
 
 def signals(world: World) -> Outcome:
     """SIGTERM and Ctrl-C: seconds until the run is gone, and its exit code."""
     script, *words = command("lad", world.encoder)
-    seconds = world.whole(script, "signal-whole", *words)
+    world.whole(script, "signal-whole", *words)
     slowest, bad, tried = 0.0, [], 0
-    for number in range(10):
-        which = (signal.SIGTERM, signal.SIGINT)[number % 2]
+    for which in (signal.SIGTERM, signal.SIGINT) * 2:
+        seen = changed(world.folder("signal-cut") / "metrics.jsonl", "st_size")
         processes = world.start(script, "signal-cut", *words, "--resume")
-        if not wait_until(changed(world.folder("signal-cut") / STATE), seconds, processes):
-            break
+        assert wait_until(seen, 0, processes), log_of("signal-cut").read_text(encoding="utf-8")
         start = time.monotonic()
         os.kill(processes[0], which)
-        (code,) = world.finish(processes)
+        (code,) = forks.finish(processes)
         slowest, tried = max(slowest, time.monotonic() - start), tried + 1
-        if code == 0:
-            break  # it had ended by then
         bad += [] if code == 128 + which else [f"exit code {code}"]
-    world.cut(script, "signal-cut", *words, ranks=1, within=0.0, when=lambda: False)
+    world.whole(script, "signal-cut", *words, "--resume")
     bad += [] if world.same("signal-whole", "signal-cut") else ["lad"]
     return Outcome("SIGTERM and Ctrl-C", tried, f"{verdict(bad)}; gone within {slowest:.1f} s")
 
 
-def changed(file: Path) -> Callable[[], bool]:
-    """Give a test whether a file was written since."""
+def changed(file: Path, what: str = "st_mtime_ns") -> Callable[[], bool]:
+    """Give a test whether a file was written since, or whether it has grown: `st_size`."""
 
-    def when() -> float:
-        return file.stat().st_mtime if file.is_file() else 0.0
+    def value() -> int:
+        try:
+            return int(getattr(file.stat(), what))
+        except FileNotFoundError:
+            return 0
 
-    before = when()
-    return lambda: when() > before
+    before = value()
+    return lambda: value() > before
 
 
 def saves(world: World) -> Outcome:
@@ -257,31 +239,48 @@ def saves(world: World) -> Outcome:
 
 
 def full_disk(world: World) -> Outcome:
-    """A disk with room for a run's first states only."""
+    """A disk that states and checkpoints, or log and TensorBoard, fill up; with more room the run goes on."""
     small = world.root / "small"
     small.mkdir()
-    mounted = ctypes.CDLL(None).mount(b"tmpfs", str(small).encode(), b"tmpfs", 0, b"size=1m") == 0
-    if not mounted:
+    if not mount(small, 800):
         return Outcome("full disk", 0, "not tried: mounting a small file system needs root")
     try:
-        for name in ("fine_tune", "encoder"):
+        for name in ("fine_tune", "encoder", "cache"):
             (small / name).symlink_to(world.root / name)
-        (small / "cache").symlink_to(world.root / "cache")
         shutil.copytree(world.folder("teacher"), small / "fine_tune_experiment" / "teacher_bert_sst2")
         script, *words = command("kd", world.encoder)
-        words += ["--ckpt_step", 1, "--no_preflight"]
-        other = World.__new__(World)
+        words += ["--no_preflight", "--log_step", 1]
+        rarely = ["--total_step", 10**4, "--ckpt_step", 10**6, "--state_step", 10**6]
+        world.whole(script, "full", *words, "--ckpt_step", 1)
+        other, bad = World.__new__(World), []
         other.root, other.draw = small, world.draw
-        (code,) = other.finish(other.start(script, "full", *words))
-        told = "could not be written" in log_of("full").read_text(encoding="utf-8")
-        steps = list_checkpoints(other.folder("full"))
-        for step in steps:
-            load_state(other.folder("full") / f"model-{step}.pt")
-        torch.load(other.folder("full") / STATE, weights_only=True)
-        bad = [] if code == 1 and told and steps else [f"exit code {code}, told: {told}, checkpoints: {len(steps)}"]
-        return Outcome("full disk", 1, verdict(bad, "a message, and state and checkpoints load"))
+        for name, more in (("full-log", rarely), ("full", ["--ckpt_step", 1])):
+            (code,) = forks.finish(other.start(script, name, *words, *more))
+            told = log_of(name).read_text(encoding="utf-8").strip().splitlines()[-1]
+            for step in list_checkpoints(other.folder(name)):
+                load_state(other.folder(name) / f"model-{step}.pt")
+            torch.load(other.folder(name) / STATE, weights_only=True)
+            bad += [] if code == 1 and "stopped at update " in told and "--resume" in told else [f"{code}: {told}"]
+            if name == "full-log":
+                shutil.rmtree(other.folder(name))
+                shutil.rmtree(small / "fine_tune_experiment" / "log")
+        mount(small, 64_000, REMOUNT)
+        other.whole(script, "full", *words, "--ckpt_step", 1, "--resume")
+        (world.folder("full-mended")).symlink_to(other.folder("full"))
+        bad += [] if world.same("full", "full-mended") else ["kd"]
+        return Outcome("full disk", 2, verdict(bad, "one line that says so, all files load; with room it goes on"))
     finally:
         ctypes.CDLL(None).umount(str(small).encode())
+
+
+REMOUNT = 32
+"""Linux's MS_REMOUNT."""
+
+
+def mount(folder: Path, kilobytes: int, how: int = 0) -> bool:
+    """Put a small file system in a folder, or change its size; whether that is allowed."""
+    size = f"size={kilobytes}k".encode()
+    return bool(ctypes.CDLL(None).mount(b"tmpfs", str(folder).encode(), b"tmpfs", how, size) == 0)
 
 
 def verdict(bad: Sequence[str], good: str = "weights and log as without, to the last bit") -> str:
