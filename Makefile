@@ -11,9 +11,9 @@ lint:             ## complain about style and likely mistakes
 type:             ## check types
 	mypy
 test:             ## the fast tests
-	$(PYTHON) -m pytest -m "not slow and not gpu"
+	$(PYTHON) -m pytest -n 2 -m "not slow and not gpu"
 test-all:         ## every test that this machine can run
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n 2
 torture:          ## kill runs in every way and compare; 15 minutes
 	$(PYTHON) tests/torture.py --out doc/torture.md
 check: lint type test

@@ -170,7 +170,7 @@ def run_ours(args: argparse.Namespace, contest: Contest) -> None:
         speed += ["--teacher_cache", args.teacher_cache]
     duration = ["--total_step", "1000000", "--warmup_step", "1", "--lr", "1e-5"]
     with ticking(contest.tick), counting(contest.tokens):
-        script(["--experiment", "ours", *duration, *flags(args), *speed, *own_flags])
+        script(["--experiment", f"ours-{args.memory_of or 'speed'}", *duration, *flags(args), *speed, *own_flags])
 
 
 def figures(args: argparse.Namespace, contest: Contest) -> dict[str, Any]:

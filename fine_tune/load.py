@@ -1,15 +1,20 @@
 """Read a model back from a run folder, our own or a released one, with all that belongs to it."""
 
 import logging
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from fine_tune.checkpoint import fill, load_state, pick_checkpoint
 from fine_tune.config import TeacherRef
 from fine_tune.config_file import load_config
 from fine_tune.data import load_tokenizer
+from fine_tune.flag import first_line
 from fine_tune.model.classifier import Classifier, empty_encoder
 from fine_tune.path import run_dir
 from fine_tune.task import Task
@@ -52,11 +57,9 @@ def load_run(experiment: str, model: str, task: Task, step: int | None, ptrain_v
     step = pick_checkpoint(folder, step, flag)
     file = folder / f"model-{step}.pt"
     state = load_state(file)
-    try:
-        network = Classifier(empty_encoder(folder, values, state, ptrain_ver), values["num_class"], values["dropout"])
-    except (KeyError, IndexError) as error:
-        raise ValueError(f"{file}: not the checkpoint of a {model} classifier (no {error})") from None
-    fill(network, state, file)
+    network = build_for(state, file, lambda: Classifier(
+        empty_encoder(folder, values, state, ptrain_ver), values["num_class"], values["dropout"]
+    ))  # fmt: skip
     own = str(folder / "tokenizer") if has_own_tokenizer(folder) else None
     name = ptrain_ver or own or values.get("ptrain_ver")
     if name is None:
@@ -68,6 +71,25 @@ def load_run(experiment: str, model: str, task: Task, step: int | None, ptrain_v
     check_tokenizer(network, tokenizer, name)
     check_length(network, values["max_seq_len"])
     return Loaded(network.eval().requires_grad_(False), tokenizer, values, folder, step)
+
+
+def build_for(state: dict[str, Tensor], file: Path, build: Callable[[], Classifier]) -> Classifier:
+    """Build the model that a state dict belongs to, first without memory: sizes from a stranger's file may be any.
+
+    Raises:
+        ValueError: There is no such model, or the state dict is not one of it.
+    """
+    try:
+        with torch.device("meta"), warnings.catch_warnings(action="ignore"):
+            fill(build(), state, file)
+        model = build()
+    except (ValueError, OSError):
+        raise
+    except Exception as error:  # whatever a library does with values that make no sense
+        what = f"{type(error).__name__}: {first_line(error)}"
+        raise ValueError(f"{file}: not the checkpoint of a classifier that can be built ({what})") from None
+    fill(model, state, file)
+    return model
 
 
 def check_tokenizer(model: Classifier, tokenizer: PreTrainedTokenizerFast, name: str) -> None:

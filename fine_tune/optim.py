@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from fine_tune.config import OptimConfig
 from fine_tune.lazy import LazyRows
 
+SMALLEST_SCALE = 2.0**-10
+"""Loss scale of float16 below which no update will ever be made."""
+
 
 def parameter_groups(
     modules: Iterable[nn.Module], weight_decay: float, without: Tensor | None = None
@@ -116,7 +119,10 @@ class Updater:
 
         Returns:
             The learning rates it was made with, `lr`, `gate_lr`, .., and the gradients' 2-norms, `grad_norm`,
-            `gate_grad_norm`, ..; no norms in float16, where infinite ones are what the loss scale is found by.
+            `gate_grad_norm`, ..; in float16, where infinite ones are what the loss scale is found by, that scale.
+
+        Raises:
+            FloatingPointError: No loss scale is small enough.
         """
         made: dict[str, float | Tensor] = {}
         for prefix, part in self.parts.items():
@@ -124,6 +130,10 @@ class Updater:
             if not self.scaler.is_enabled():
                 made[f"{prefix}grad_norm"] = norm
         self.scaler.update()
+        if self.scaler.is_enabled():
+            made["loss_scale"] = scale = self.scaler.get_scale()
+            if scale < SMALLEST_SCALE:
+                raise FloatingPointError(f"float16: gradients are infinite even at a loss scale of {scale:g}; try bf16")
         return made
 
     def state_dict(self) -> dict[str, Any]:

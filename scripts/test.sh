@@ -5,4 +5,4 @@ cd "$(dirname "$0")/.."
 . scripts/environment.sh
 bash install.sh
 python -m pip install --quiet -r requirements-dev.txt
-HF_HUB_OFFLINE=1 python -m pytest "$@"
+HF_HUB_OFFLINE=1 python -m pytest -n 2 "$@"

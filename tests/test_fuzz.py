@@ -18,11 +18,15 @@ from hypothesis import strategies as st
 
 from fine_tune.archive import unpack
 from fine_tune.checkpoint import load_state
-from fine_tune.config import STUDENT_GROUPS
+from fine_tune.config import STUDENT_GROUPS, OptimConfig
 from fine_tune.config_file import load_config
 from fine_tune.flag import Flags, Parser, add_groups, usage_errors
-from fine_tune.history import read_run
+from fine_tune.history import read_run, read_scores
+from fine_tune.load import load_run
+from fine_tune.optim import Part, Updater
 from fine_tune.path import read_json
+from fine_tune.run import is_complete
+from fine_tune.snapshot import Snapshot
 from fine_tune.task import TASKS, read_split
 
 CASES = {"fast": 50, "nightly": 1000}[os.environ.get("HYPOTHESIS_PROFILE", "fast")]
@@ -97,6 +101,49 @@ def test_checkpoints(cases, tmp_path):
     torch.save({"weight": torch.ones(3), "other": torch.zeros(2, 2)}, buffer)
     (tmp_path / "model-1.pt").write_bytes(cases.draw(spoiled(buffer.getvalue())))
     read_or_refused(lambda: load_state(tmp_path / "model-1.pt"))
+
+
+WHOLE_RUN = ("config.json", "encoder.json", "model-4.pt", "tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json")
+
+
+@given(cases=st.data())
+@fuzz
+def test_files_of_a_run(cases, data, teacher):
+    """Also well-formed JSON with a value of another kind or size."""
+    file = teacher / cases.draw(st.sampled_from(WHOLE_RUN))
+    sound = file.read_bytes()
+    content = cases.draw(spoiled(sound))
+    if file.suffix == ".json" and cases.draw(st.booleans()):
+        values = json.loads(sound)
+        values[cases.draw(st.sampled_from(sorted(values)))] = cases.draw(ANY)
+        content = json.dumps(values).encode()
+    try:
+        file.write_bytes(content)
+        read_or_refused(lambda: load_run("teacher", "bert", TASKS["sst2"], None, None, "--ckpt"))
+    finally:
+        file.write_bytes(sound)
+
+
+@given(cases=st.data())
+@fuzz
+def test_states_of_runs(cases, tmp_path):
+    model = torch.nn.Linear(2, 2)
+    snapshot = Snapshot(tmp_path, [model], Updater({"": Part([model], OptimConfig(), 4, 1)}))
+    snapshot.save(3, {})
+    snapshot.file.write_bytes(cases.draw(spoiled(snapshot.file.read_bytes())))
+    read_or_refused(snapshot.load)
+
+
+@given(cases=st.data())
+@fuzz
+def test_scores_and_provenance(cases, tmp_path):
+    scores = json.dumps({"rows": 8, "checkpoints": {"2": {"loss": 0.5, "accuracy": 0.5}}, "best": {}}).encode()
+    (tmp_path / "eval_dev.json").write_bytes(cases.draw(spoiled(scores)))
+    (tmp_path / "eval_test.json").write_text(json.dumps(cases.draw(ANY)), encoding="utf-8")
+    (tmp_path / "run.json").write_bytes(cases.draw(spoiled(b'{"argv": ["run_lad_distil.py"], "end": "now"}')))
+    read_or_refused(lambda: read_scores(tmp_path / "eval_dev.json"))
+    read_or_refused(lambda: read_scores(tmp_path / "eval_test.json"))
+    read_or_refused(lambda: is_complete(tmp_path))
 
 
 @given(cases=st.data())

@@ -222,3 +222,15 @@ def test_biases_and_norms_of_a_bert_do_not_decay(encoder):
     words = model.encoder.get_input_embeddings().weight
     rest = [p for group in parameter_groups([model], 0.01, without=words) for p in group["params"]]
     assert {names[p] for p in rest} == set(names.values()) - {"encoder.embeddings.word_embeddings.weight"}
+
+
+def test_gradients_that_no_loss_scale_makes_finite_end_a_float16_run():
+    layer = torch.nn.Linear(1, 1)
+    updater = Updater({"": Part([layer], OptimConfig(lr=0.5), total_step=100, warmup_step=2)})
+    updater.scaler = torch.amp.GradScaler("cpu")
+    scales = []
+    with pytest.raises(FloatingPointError, match="float16: gradients are infinite even at a loss scale of"):
+        for _ in range(100):
+            updater.backward(layer(torch.full((1, 1), torch.inf)).sum())
+            scales.append(updater.step()["loss_scale"])
+    assert scales[:2] == [2.0**15, 2.0**14] and len(scales) == 26

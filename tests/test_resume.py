@@ -125,6 +125,7 @@ def cut(run, monkeypatch, *words: Any, after: int = 8) -> None:
 LAD = ("run_lad_distil", "--experiment", "cut", *TAUGHT, "--gate_lr", 1e-3)
 
 
+@pytest.mark.slow
 def test_tensorboard_has_every_point_once(data, run, teacher, monkeypatch):
     run("run_lad_distil", "--experiment", "whole", *LAD[3:])
     cut(run, monkeypatch, *LAD, after=11)
@@ -151,7 +152,7 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", ["lr", *(pytest.param(name, marks=pytest.mark.slow) for name in [*OTHERS][1:])])
 def test_a_run_goes_on_only_with_what_it_began_with(name, data, run, teacher, refused, monkeypatch):
     cut(run, monkeypatch, *LAD)
     state = (data.run("cut") / STATE).read_bytes()
@@ -198,6 +199,7 @@ def test_what_was_killed_before_its_first_update_goes_on(data, run, teacher, mon
     assert data.config("cut", name="run.json")["end"]
 
 
+@pytest.mark.slow
 def test_scores_of_an_interrupted_run_stay_in_tensorboard(data, run, teacher, monkeypatch):
     cut(run, monkeypatch, *LAD)
     run("run_fine_tune_eval", "--experiment", "cut", "--task", "sst2", "--device_id", -1)
@@ -234,6 +236,7 @@ def test_a_run_belongs_to_one_process(data, run, teacher, refused, monkeypatch):
     run(*LAD, "--resume")
 
 
+@pytest.mark.slow
 def test_only_the_last_checkpoints_are_kept(data, run, teacher):
     run(*LAD, "--ckpt_step", 2, "--keep_last", 2)
     kept = {int(file.stem.rsplit("-", 1)[1]) for file in data.run("cut").glob("*-*.pt")}

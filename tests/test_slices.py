@@ -49,7 +49,7 @@ def test_a_run_is_trained_on_a_slice_and_scored_on_the_other(data, run, teacher)
     grow(data)
     base = ("--experiment", "s", "--task", "sst2", "--device_id", -1)
     run("run_student_fine_tune", *base, "--teacher_exp", "teacher", "--dataset", "train_fit", "--batch_size", 228,
-        "--epoch", 2)  # fmt: skip
+        "--epoch", 2, "--no_preflight")  # fmt: skip
     assert (data.config("s")["dataset"], data.config("s")["total_step"]) == ("train_fit", 2)
     run("run_fine_tune_eval", *base, "--dataset", "train_select")
     assert data.config("s", name="eval_train_select.json")["rows"] == 12

@@ -311,7 +311,8 @@ def spoil_dev(data):
     return lambda: file.write_text(text, encoding="utf-8")
 
 
-SELECT = (*BASE, "--methods", "ft,lad", "--select_on", "train_select", "--set", "lr=0.05", "--set", "batch_size=8")
+SELECT = (*BASE, "--methods", "ft,lad", "--select_on", "train_select", "--set", "lr=0.05", "--set", "batch_size=8",
+          "--set", "no_preflight=true")  # fmt: skip
 
 
 @pytest.mark.slow

@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 KNOWN_ENCODERS = ("bert-base-uncased", "bert-base-cased", "bert-large-uncased", "bert-large-cased")
 """Google's BERTs: their shape can be read off a checkpoint, so a released teacher loads without a model hub."""
 
+MOST_LAYERS = 1000
+"""More than any encoder has."""
+
 
 class Output(NamedTuple):
     """What a model returns: float32 `logits` (B, C), L `hidden_states` (B, S, D) without the embedding output."""
@@ -173,6 +176,8 @@ def empty_encoder(
             config = AutoConfig.from_pretrained(str(folder) if folder.is_dir() else name, trust_remote_code=False)
         except (OSError, ValueError, KeyError) as error:
             raise ValueError(f"no encoder {name!r}; name its folder with --ptrain_ver: {first_line(error)}") from None
+    if config.num_hidden_layers > MOST_LAYERS:
+        raise ValueError(f"{run_dir}: an encoder of {config.num_hidden_layers} layers; is encoder.json damaged?")
     return AutoModel.from_config(with_dropout(config, values["dropout"]), dtype=torch.float32)
 
 
