@@ -15,5 +15,5 @@ test:             ## the fast tests
 test-all:         ## every test that this machine can run
 	$(PYTHON) -m pytest -n 2
 torture:          ## kill runs in every way and compare; 15 minutes
-	$(PYTHON) tests/torture.py --out doc/torture.md
+	$(PYTHON) tests/torture.py --out doc/reliability.md
 check: lint type test

@@ -66,7 +66,7 @@ def load_config(run_dir: Path, flag: str = "--experiment") -> dict[str, Any]:
     """
     file = run_dir / "config.json"
     if not file.is_file():
-        there = sorted(path.parent.name for path in run_dir.parent.glob("*/config.json"))
+        there = sorted(path.parent.name for path in run_dir.parent.glob("[!.]*/config.json"))
         raise FileNotFoundError(f"{flag}: no run at {run_dir}; runs there: {', '.join(there) or 'none'}")
     values = read_json(file)
     known = {field.name for group in GROUPS for field in dataclasses.fields(group)}

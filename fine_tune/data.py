@@ -102,7 +102,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
         tokenizer = AutoTokenizer.from_pretrained(
             str(folder) if folder.is_dir() else name, use_fast=True, trust_remote_code=False
         )
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # a damaged file can raise any of Python's
         raise ValueError(
             f"no tokenizer {name!r}, as a folder or from the model hub; name one with --ptrain_ver: {first_line(error)}"
         ) from None

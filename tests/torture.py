@@ -1,6 +1,6 @@
 """Kills runs in every way, goes on with them, and compares: `make torture` writes the table of doc/reliability.md.
 
-    python tests/torture.py --out doc/torture.md
+    python tests/torture.py --out doc/reliability.md
 
 Real scripts on tiny models: this process imports everything once, every run is a fork of it, killed from outside.
 """
@@ -30,6 +30,8 @@ from fine_tune.checkpoint import list_checkpoints, load_state, save_checkpoint  
 from fine_tune.snapshot import STATE  # noqa: E402
 
 STEPS, KILLS = 24, 5
+MARKS = ("<!-- torture -->", "<!-- end -->")
+"""What stands around the table in a file."""
 LOGS = tempfile.TemporaryDirectory()
 PACE = ("--total_step", STEPS, "--warmup_step", 2, "--log_step", 5, "--ckpt_step", 9, "--state_step", 4)
 BASE = (*PACE, "--device_id", -1, "--task", "sst2", "--batch_size", 8, "--accum_step", 2, "--lr", 1e-3, "--seed", 7)
@@ -294,7 +296,7 @@ FAULTS = (kills_at_random, kills_of_two, kills_while_saving, kills_while_caching
 def main() -> None:
     """Try every fault; exit with 1 if one is not survived."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="file for the table")
+    parser.add_argument("--out", type=Path, help="file whose table is replaced")
     parser.add_argument("--only", help="name of one fault")
     args = parser.parse_args()
     outcomes = []
@@ -308,7 +310,10 @@ def main() -> None:
     lines = ["| fault | tried | result |", "|---|---|---|"]
     lines += [f"| {outcome.fault} | {outcome.tried} | {outcome.result} |" for outcome in outcomes]
     if args.out:
-        args.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        text = args.out.read_text(encoding="utf-8")
+        before, after = text.split(MARKS[0])[0], text.split(MARKS[1])[1]
+        table = "\n".join([MARKS[0], "", *lines, "", MARKS[1]])
+        args.out.write_text(before + table + after, encoding="utf-8")
     sys.exit(any("FAILED" in outcome.result for outcome in outcomes))
 
 
