@@ -54,7 +54,9 @@ def check_same(file: Path, values: dict[str, Any]) -> None:
     for name, value in sorted(values.items()):
         if name not in FREE and saved.get(name) != value:
             was, now = ("left open" if each is None else each for each in (saved.get(name), value))
-            raise ValueError(f"--resume: {file} has {name} {was}, now it is {now}; go on with what the run began with")
+            raise ValueError(
+                f"--resume: {file} has {name} {was}, now it is {now}; give what the run began with, or --overwrite"
+            )
 
 
 def load_config(run_dir: Path, flag: str = "--experiment") -> dict[str, Any]:

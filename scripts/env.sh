@@ -19,6 +19,9 @@ TEACHER="${TEACHER:-teacher_base}"
 EXPERIMENT="${EXPERIMENT:-LAD}"
 EXTRA_ARGS="${EXTRA_ARGS:-}"
 
+RESUME=--resume # started again, a script goes on with its run, unless it is told to begin anew
+case " $EXTRA_ARGS $* " in *" --overwrite "*) RESUME= ;; esac
+
 # Tells whether a data file is there, as in: have SST-2/test.tsv
 have() {
   [ -f "${DATA_DIR:-data}/fine_tune/$1" ] || { echo "no $1 in the data folder, so no predictions of it"; return 1; }

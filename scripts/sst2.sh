@@ -8,7 +8,7 @@
 "$PYTHON" run_lad_distil_epoch.py --teacher_exp "$TEACHER" --experiment "$EXPERIMENT" --task sst2 \
   --epoch 20 --warmup_rate 0.3 --lr 1e-4 --gate_lr 1e-6 --ckpt_step 2000 \
   --softmax_temp 20 --soft_weight 0.5 --hard_weight 0.5 --hidden_mse_weight 1000 \
-  ${DEVICE_ID:+--device_id "$DEVICE_ID"} $EXTRA_ARGS "$@"
+  ${DEVICE_ID:+--device_id "$DEVICE_ID"} $RESUME $EXTRA_ARGS "$@"
 
 "$PYTHON" run_fine_tune_eval.py --experiment "$EXPERIMENT" --model bert --task sst2 --dataset dev \
   ${DEVICE_ID:+--device_id "$DEVICE_ID"}

@@ -8,7 +8,7 @@
 
 "$PYTHON" run_fine_tune.py --experiment "$TEACHER" --model bert --ptrain_ver "$ENCODER" --task boolq \
   --lr 1e-5 --epoch 10 --warmup_rate 0.1 --batch_size 16 --max_seq_len 200 --ckpt_step 590 \
-  ${DEVICE_ID:+--device_id "$DEVICE_ID"} $EXTRA_ARGS "$@"
+  ${DEVICE_ID:+--device_id "$DEVICE_ID"} $RESUME $EXTRA_ARGS "$@"
 
 "$PYTHON" run_fine_tune_eval.py --experiment "$TEACHER" --model bert --task boolq --dataset val \
   ${DEVICE_ID:+--device_id "$DEVICE_ID"}

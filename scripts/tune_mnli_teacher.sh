@@ -7,7 +7,7 @@
 
 "$PYTHON" run_fine_tune.py --experiment "$TEACHER" --model bert --ptrain_ver "$ENCODER" --task mnli \
   --lr 3e-5 --epoch 3 --warmup_rate 0.2716 --ckpt_step 3000 \
-  ${DEVICE_ID:+--device_id "$DEVICE_ID"} $EXTRA_ARGS "$@"
+  ${DEVICE_ID:+--device_id "$DEVICE_ID"} $RESUME $EXTRA_ARGS "$@"
 
 "$PYTHON" run_fine_tune_eval.py --experiment "$TEACHER" --model bert --task mnli --dataset dev_matched \
   ${DEVICE_ID:+--device_id "$DEVICE_ID"}

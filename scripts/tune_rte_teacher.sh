@@ -9,7 +9,7 @@
 
 "$PYTHON" run_fine_tune.py --experiment "$TEACHER" --model bert --ptrain_ver "$ENCODER" --task rte \
   --lr 2e-5 --epoch 3 --warmup_rate 0.3 --ckpt_step 77 \
-  ${DEVICE_ID:+--device_id "$DEVICE_ID"} $EXTRA_ARGS "$@"
+  ${DEVICE_ID:+--device_id "$DEVICE_ID"} $RESUME $EXTRA_ARGS "$@"
 
 "$PYTHON" run_fine_tune_eval.py --experiment "$TEACHER" --model bert --task rte --dataset dev \
   ${DEVICE_ID:+--device_id "$DEVICE_ID"}

@@ -157,7 +157,7 @@ def test_a_run_goes_on_only_with_what_it_began_with(name, data, run, teacher, re
     cut(run, monkeypatch, *LAD)
     state = (data.run("cut") / STATE).read_bytes()
     told = refused(*LAD, *OTHERS[name], "--resume")
-    assert f"has {name} " in told and "go on with what the run began with" in told
+    assert f"has {name} " in told and "give what the run began with, or --overwrite" in told
     assert (data.run("cut") / STATE).read_bytes() == state
 
 
@@ -180,7 +180,9 @@ def test_resume_begins_what_is_not_there_and_leaves_what_is_complete(data, run, 
     with pytest.raises(SystemExit) as end:
         run(*LAD, "--resume")
     assert not end.value.code and "is complete: there is nothing to --resume" in capsys.readouterr().out
-    assert "lr 0.001, now it is 0.1; go on with what the run began with" in refused(*LAD, "--resume", "--lr", 0.1)
+    assert "lr 0.001, now it is 0.1; give what the run began with, or --overwrite" in refused(
+        *LAD, "--resume", "--lr", 0.1
+    )
     assert {path.name: path.stat().st_mtime_ns for path in data.run("cut").iterdir()} == files
 
 
@@ -206,6 +208,27 @@ def test_scores_of_an_interrupted_run_stay_in_tensorboard(data, run, teacher, mo
     run(*LAD, "--resume")
     events = EventAccumulator(str(data.root / "fine_tune_experiment" / "log" / data.run("cut").name)).Reload()
     assert [point.step for point in events.Scalars("dev/accuracy")] == [5]
+
+
+@pytest.mark.slow
+def test_a_recipe_started_again_goes_on_to_what_is_missing(data, teacher):
+    short = "--total_step 4 --warmup_step 1 --batch_size 8 --no_preflight"
+    about = {"DATA_DIR": str(data.root), "TEACHER": "teacher", "DEVICE_ID": "-1", "EXTRA_ARGS": short}
+    for told in ("checkpoints and logs: ", "is complete: there is nothing to --resume"):
+        command = ["bash", str(PROJECT / "scripts" / "sst2.sh")]
+        environment = {**os.environ, **about, "VIRTUAL_ENV": sys.prefix}
+        end = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        assert end.returncode == 0 and told in end.stdout and "best accuracy" in end.stdout, end.stderr
+    assert (data.run("LAD") / "SST-2.tsv").is_file()
+
+
+@pytest.mark.parametrize(
+    ("extra", "argument", "given"), [("", "", "--resume"), ("--overwrite", "", ""), ("", "--overwrite", "")]
+)
+def test_a_recipe_begins_anew_if_told(extra, argument, given):
+    command = ["bash", "-c", '. scripts/env.sh; echo "$RESUME"', "bash", *argument.split()]
+    end = subprocess.run(command, env={**os.environ, "EXTRA_ARGS": extra}, cwd=PROJECT, capture_output=True, text=True)
+    assert end.stdout.strip() == given
 
 
 def test_a_damaged_state_is_told_and_kept(data, run, teacher, refused, monkeypatch):
