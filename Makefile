@@ -1,4 +1,4 @@
-.PHONY: setup format lint type test test-all torture audit check
+.PHONY: setup format lint type test test-all test-nightly torture audit check
 PYTHON ?= python
 
 setup:            ## install everything that users and developers need
@@ -14,9 +14,11 @@ test:             ## the fast tests
 	$(PYTHON) -m pytest -n 2 -m "not slow and not gpu"
 test-all:         ## every test that this machine can run
 	$(PYTHON) -m pytest -n 2
-torture:          ## kill runs in every way and compare; 15 minutes
+test-nightly:     ## thirteen thousand damaged files and command lines
+	HYPOTHESIS_PROFILE=nightly $(PYTHON) -m pytest tests/test_fuzz.py
+torture:          ## kill runs in every way and compare; 12 minutes
 	$(PYTHON) tests/torture.py --out doc/reliability.md
 audit:            ## ask PyPI's advisories about what is pinned; an answer that cannot be had is a failure
 	$(PYTHON) -m pip install --quiet pip-audit==2.10.1
-	$(PYTHON) -m pip_audit --strict --disable-pip --no-deps -r requirements.txt
+	$(PYTHON) -m pip_audit --strict --disable-pip --no-deps -r requirements.txt -r requirements-dev.txt
 check: lint type test

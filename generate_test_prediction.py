@@ -40,7 +40,7 @@ def best_scored(folder: Path, task: Task) -> int | None:
 
 def write_predictions(cfg: EvalConfig, device: "torch.device", precision: PrecisionConfig, step: int | None) -> None:
     """Predict `cfg.dataset` with a checkpoint (None: the best scored, else the last) and write both files."""
-    from fine_tune import evaluate, load
+    from fine_tune import evaluate, load, preflight
     from fine_tune.data import load_split
     from fine_tune.path import run_dir
     from fine_tune.placement import place
@@ -52,6 +52,8 @@ def write_predictions(cfg: EvalConfig, device: "torch.device", precision: Precis
     if step is None:
         step = best_scored(run_dir(cfg.experiment, cfg.model, cfg.task), task)
     loaded = load.load_run(cfg.experiment, cfg.model, task, step, cfg.ptrain_ver, "--ckpt")
+    if cfg.preflight:
+        preflight.check_run(loaded, task)
     place(loaded.model, device, precision, SpeedConfig())
     rows = load_split(task, cfg.dataset, loaded.tokenizer, loaded.config["max_seq_len"])
     logits = evaluate.predict(loaded.model, rows, cfg.batch_size, device)

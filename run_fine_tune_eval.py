@@ -22,7 +22,10 @@ def build_parser() -> Parser:
     add_flags(parser, PrecisionConfig)
     parser.add_argument("--ckpt", type=int, default=0, help="score checkpoints from this step on (default: all)")
     parser.add_argument(
-        "--keep_best", metavar="METRIC", help="delete the checkpoints scored, but the best and the last"
+        "--keep_best",
+        metavar="METRIC",
+        help="delete the checkpoints scored, but the best (by loss, or a metric of the "
+        "task such as accuracy) and the last",
     )
     parser.add_argument("--do_predict", action="store_true", help="write test predictions of the best checkpoint")
     return parser
@@ -38,12 +41,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         # Heavy imports come after the flags are read: `--help` answers at once.
         from tqdm import tqdm
 
-        from fine_tune import build, evaluate, load, run
-        from fine_tune.checkpoint import drop_checkpoints, fill, list_checkpoints, load_state
+        from fine_tune import build, evaluate, load, preflight, run
+        from fine_tune.checkpoint import fill, keep_checkpoints, list_checkpoints, load_state
         from fine_tune.data import load_split
         from fine_tune.history import read_scores
         from fine_tune.log import write_curves
-        from fine_tune.path import lock, log_dir, unlock, write_json
+        from fine_tune.path import log_dir, write_json
         from fine_tune.placement import place
         from fine_tune.precision import resolve_precision
         from fine_tune.process import is_main
@@ -57,6 +60,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.keep_best not in (None, "loss", *task.metrics):
             raise ValueError(f"--keep_best {args.keep_best}: {task.name} has loss, {', '.join(task.metrics)}")
         first = load.load_run(cfg.experiment, cfg.model, task, None, cfg.ptrain_ver, "--ckpt")
+        if cfg.preflight:
+            preflight.check_run(first, task)
         selected = [step for step in list_checkpoints(first.folder) if step >= args.ckpt]
         if not selected:
             raise ValueError(f"--ckpt {args.ckpt}: no checkpoint from this step on; the last one is {first.step}")
@@ -84,11 +89,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 write_predictions(
                     dataclasses.replace(cfg, dataset=split), device, precision, best[task.metrics[0]][0][0]
                 )
-        if args.keep_best and is_main():
-            lock(first.folder)  # a run that goes on is not tampered with
-            kept = {best[args.keep_best][0][0], list_checkpoints(first.folder)[-1]}
-            drop_checkpoints(first.folder, set(selected) - kept)
-            unlock(first.folder)
+        if args.keep_best:
+            keep_checkpoints(first.folder, selected, best[args.keep_best][0][0])
 
 
 if __name__ == "__main__":

@@ -45,16 +45,7 @@ from transformers import (
 )
 
 import run_lad_distil
-from benchmarks.common import (
-    UNDISTURBED,
-    FinishedError,
-    command_line,
-    counting,
-    make_teacher,
-    own_data_dir,
-    product_rates,
-    ticking,
-)
+from benchmarks import common
 from fine_tune.data import Split, load_split, load_tokenizer
 from fine_tune.layer_map import uniform_layer_map
 from fine_tune.precision import DTYPES
@@ -102,7 +93,7 @@ class Job:
     def round(self, contender: Callable[["Job"], None]) -> float:
         """Run one round of a contender: milliseconds per update of the split's mean length."""
         self.times, self.tokens = [], []
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(FinishedError):
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(common.FinishedError):
             contender(self)
         first, last = self.args.warm_up, self.args.warm_up + self.args.steps
         seconds = self.times[last - 1] - self.times[first - 1]
@@ -137,9 +128,9 @@ class Rows(Dataset[dict[str, Any]]):
 def ours(job: Job) -> None:
     """`run_lad_distil.py`."""
     flags = ["--experiment", "ours", "--teacher_exp", "teacher", "--task", "sst2", "--overwrite", "--device_id", "-1"]
-    flags += ["--batch_size", str(job.args.batch_size), "--total_step", "100000", *UNDISTURBED]
+    flags += ["--batch_size", str(job.args.batch_size), "--total_step", "100000", *common.UNDISTURBED]
     flags += ["--lr", str(LR), "--softmax_temp", str(TEMPERATURE), "--hidden_mse_weight", str(HIDDEN_WEIGHT)]
-    with ticking(job.tick), counting(job.tokens):
+    with common.ticking(job.tick), common.counting(job.tokens):
         run_lad_distil.main([*flags, "--precision", job.args.precision])
 
 
@@ -164,7 +155,7 @@ def trainer(job: Job) -> None:
     class Clock(TrainerCallback):
         def on_step_end(self, *_: Any, **__: Any) -> None:
             if job.tick():
-                raise FinishedError
+                raise common.FinishedError
 
     with tempfile.TemporaryDirectory() as folder:
         settings = TrainingArguments(
@@ -199,7 +190,7 @@ def textbrewer(job: Job) -> None:
             for batch in loader:
                 yield dict(batch)  # TextBrewer takes a plain one for keyword arguments
                 if job.tick():
-                    raise FinishedError
+                    raise common.FinishedError
 
     def adaptor(batch: Any, outputs: Any) -> dict[str, Any]:
         losses = {"logits": outputs.logits, "losses": outputs.loss, "hidden": outputs.hidden_states}
@@ -228,18 +219,18 @@ def textbrewer(job: Job) -> None:
 
 def main() -> None:
     """Measure and print."""
-    parser = command_line(__doc__, "batch_size", "max_seq_len", "precision")
+    parser = common.command_line(__doc__, "batch_size", "max_seq_len", "precision")
     parser.add_argument("--rounds", type=int, default=3, help="rounds (default: 3)")
     parser.add_argument("--steps", type=int, default=2 * SORTED, help="updates of a round (default: %(default)s)")
     parser.add_argument("--warm_up", type=int, default=SORTED, help="updates before them (default: %(default)s)")
     args = parser.parse_args()
     contenders = {contender.__name__: contender for contender in (ours, trainer, textbrewer)}
-    with own_data_dir():
+    with common.own_data_dir():
         job = Job(args)
-        make_teacher(args, "--task", "sst2", "--device_id", "-1")
+        common.make_teacher(args, "--task", "sst2", "--device_id", "-1")
         rounds: list[dict[str, float]] = []
         for _ in range(args.rounds):
-            rates = product_rates(torch.device("cpu"), DTYPES[args.precision])
+            rates = common.product_rates(torch.device("cpu"), DTYPES[args.precision])
             rounds.append(rates | {name: job.round(contender) for name, contender in contenders.items()})
             print("  ".join(f"{name} {rounds[-1][name]:8.1f} ms" for name in contenders), flush=True)
     figures: dict[str, Any] = {"precision": args.precision, "batch_size": args.batch_size}

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from fine_tune.distributed import unwrap
 from fine_tune.flag import first_line
 from fine_tune.model.projection import without_projection
-from fine_tune.path import write_whole
+from fine_tune.path import lock, unlock, write_whole
 from fine_tune.process import is_main
 
 
@@ -34,6 +34,18 @@ def drop_checkpoints(run_dir: Path, steps: Iterable[int]) -> None:
     for step in steps if is_main() else ():
         for file in (*run_dir.glob(f"gate-*-{step}.pt"), run_dir / f"model-{step}.pt"):
             file.unlink()
+
+
+def keep_checkpoints(run_dir: Path, scored: Iterable[int], best: int) -> None:
+    """Delete what was scored but the best and the last; not while a run goes on, and the first process alone does.
+
+    Raises:
+        BlockingIOError: Another process uses the folder.
+    """
+    if is_main():
+        lock(run_dir)
+        drop_checkpoints(run_dir, set(scored) - {best, list_checkpoints(run_dir)[-1]})
+        unlock(run_dir)
 
 
 def list_checkpoints(run_dir: Path) -> list[int]:

@@ -166,6 +166,7 @@ class EvalConfig(Checked):
         "-1 for the CPU, else the GPU's number (default: a GPU if there is one)", None, DEVICE_ID
     )
     ptrain_ver: str | None = flag("tokenizer to use in place of the run's own", None, alias=("model_name_or_path",))
+    preflight: bool = flag("go on without the checks of tokenizer and classes", True)
 
     def __post_init__(self) -> None:
         """Check ranges, the name and the task."""

@@ -129,10 +129,13 @@ def load_split(task: Task, name: str, tokenizer: PreTrainedTokenizerFast, max_se
     folder = cache_dir() / f"{task.name}-{name}-{hashlib.sha256(what.encode()).hexdigest()[:20]}"
     with distributed.main_first():
         fill_cache(folder, task, name, tokenizer, max_seq_len)
-    arrays = {file.stem: np.load(file, mmap_mode="r") for file in folder.glob("*.npy")}
-    label = arrays.pop("label", None)
     facts: dict[str, Any] = {"pad_id": tokenizer.pad_token_id, "max_seq_len": max_seq_len, "key": folder.name}
-    return Split(task=task, name=name, label=label, **facts, **arrays)
+    try:
+        arrays = {file.stem: np.load(file, mmap_mode="r") for file in folder.glob("*.npy")}
+        label = arrays.pop("label", None)
+        return Split(task=task, name=name, label=label, **facts, **arrays)
+    except (ValueError, TypeError, EOFError) as error:
+        raise ValueError(f"{folder}: a damaged cache ({first_line(error)}); delete it, it is filled anew") from None
 
 
 def load_labelled(task: Task, name: str, tokenizer: PreTrainedTokenizerFast, max_seq_len: int) -> Split:

@@ -84,7 +84,7 @@ def read_log(file: Path) -> dict[str, Curve]:
             entry = json.loads(line)
             step = int(entry.pop("step"))
             values = {name: float(value) for name, value in entry.items()}
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             start = line[:60].decode(errors="replace")
             raise ValueError(f"{file}:{number}: not a log entry, an object with step and numbers: {start!r}") from None
         for name, value in values.items():

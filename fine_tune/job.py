@@ -130,8 +130,6 @@ class Job:
     def open_teacher(self, needs: Needs) -> Teacher:
         """Put the teacher in its place, or read its outputs from a cache; give the gates' norms its scale, if asked."""
         cfg, cache, speed = self.flags[RunConfig], self.flags[OutputsConfig], self.flags[SpeedConfig]
-        if cfg.dry_run:
-            cache.teacher_cache = "none"
         self.place(self.teacher.model, self.devices.teacher)
         above = range(max(needs.layers) + 1, self.layers[0]) if needs.level == "states" else ()
         unread = above if self.gates is None else set(range(self.layers[0])) - set(needs.layers)

@@ -31,6 +31,8 @@ ENOUGH = 256
 """Rows from which on doubt counts against the teacher; half as many, if it always says the same."""
 MARGIN = 0.02
 """A score so much above that of the largest class, or of no correlation, says that something was learned."""
+SURE = 0.99
+"""A recorded accuracy above counts as this: of hundreds of rows, one more may be wrong by rounding."""
 CLEAR, DOUBT = 1e-6, 0.05
 """p below which something is clear, and above which an association of answers and labels is in doubt."""
 
@@ -147,7 +149,7 @@ def p_as_low(task: Task, seen: float, told: float, count: int) -> float:
     if task.regression:
         lift = np.arctanh(np.clip([seen, told], -0.999, 0.999))
         return float(stats.norm.cdf((lift[0] - lift[1]) * np.sqrt(max(count - 3, 1))))
-    return float(stats.binom.cdf(round(seen * count), count, told))
+    return float(stats.binom.cdf(round(seen * count), count, min(told, SURE)))
 
 
 def better_order(classes: int, gold: Answers, guess: Answers) -> Sequence[int] | None:

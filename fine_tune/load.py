@@ -54,6 +54,9 @@ def load_run(experiment: str, model: str, task: Task, step: int | None, ptrain_v
     """
     folder = run_dir(experiment, model, task.name)
     values = load_config(folder, "--teacher_exp" if flag == "--tckpt" else "--experiment")
+    if values["task"] != task.name or values["num_class"] != task.num_class:
+        found = f"{values['task']} with {values['num_class']} classes"
+        raise ValueError(f"{folder / 'config.json'} is for {found}, not for {task.name}")
     step = pick_checkpoint(folder, step, flag)
     file = folder / f"model-{step}.pt"
     state = load_state(file)
@@ -116,11 +119,7 @@ def load_teacher(ref: TeacherRef, task: Task, ptrain_ver: str | None) -> Loaded:
     """Load the teacher; a released one may need `ptrain_ver` for its tokenizer."""
     if has_own_tokenizer(run_dir(ref.teacher_exp, ref.tmodel, task.name)):
         ptrain_ver = None
-    teacher = load_run(ref.teacher_exp, ref.tmodel, task, ref.tckpt, ptrain_ver, "--tckpt")
-    if teacher.config["task"] != task.name or teacher.config["num_class"] != task.num_class:
-        found = f"{teacher.config['task']} with {teacher.config['num_class']} classes"
-        raise ValueError(f"--teacher_exp {ref.teacher_exp}: its config.json is for {found}, not for {task.name}")
-    return teacher
+    return load_run(ref.teacher_exp, ref.tmodel, task, ref.tckpt, ptrain_ver, "--tckpt")
 
 
 def check_length(model: Classifier, max_seq_len: int) -> None:

@@ -131,6 +131,8 @@ class TrainLog:
             raise SystemExit(f"stopped at update {self.step}: {error}; mend that, then --resume") from None
         except FloatingPointError as error:
             raise SystemExit(f"stopped: {error}") from None
+        except KeyboardInterrupt:
+            raise SystemExit(128 + signal.SIGINT) from None
 
     def be_told(self, which: int, _: object) -> None:
         """Note a signal; Ctrl-C after it ends the run at once."""

@@ -79,7 +79,7 @@ def write_whole(file: Path, write: Callable[[Path], Any]) -> None:
     """
     if not is_main():
         return
-    temporary = file.with_name(f".{file.name}.part")
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
         write(temporary)
         sync(temporary)
@@ -186,7 +186,7 @@ def read_json(file: Path) -> dict[str, Any]:
     """
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file}: not a JSON file: {error}") from None
     if not isinstance(values, dict):
         raise ValueError(f"{file}: expected one JSON object, got {type(values).__name__}")

@@ -4,9 +4,11 @@ Everything here reads; nothing is written. Every finding is a `ValueError` of on
 teacher knows the task: `judge`.
 """
 
+import contextlib
 import itertools
+import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -14,18 +16,22 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 
 from fine_tune.config import Pace, RunConfig, StepConfig
-from fine_tune.data import Split, load_split
+from fine_tune.data import Split, fingerprint, load_split, load_tokenizer
 from fine_tune.judge import judge
-from fine_tune.load import Loaded
+from fine_tune.load import Loaded, has_own_tokenizer
 from fine_tune.model.classifier import Classifier
 from fine_tune.path import existing, run_dir
 from fine_tune.process import is_main
 from fine_tune.task import SLICES, Task
 
+logger = logging.getLogger(__name__)
+
 UNKNOWN = 0.2
 """Share of unknown tokens that is refused."""
-LEAK = 0.1
-"""Share of dev rows in the training rows that is refused; benchmarks have some in common."""
+LEAK, USUAL_LEAK = 0.1, 0.02
+"""Share of dev rows in the training rows that is refused, and that is told; benchmarks have some in common."""
+STATE_FLOATS = 3
+"""A state has the weights and two moments of each."""
 
 
 def check_schedule(steps: StepConfig, prefix: str = "") -> None:
@@ -35,7 +41,7 @@ def check_schedule(steps: StepConfig, prefix: str = "") -> None:
         ValueError: It is as long as the run.
     """
     assert steps.total_step is not None and steps.warmup_step is not None
-    if steps.warmup_step >= steps.total_step > 1:
+    if steps.warmup_step >= max(2, steps.total_step):  # one update is all warm-up
         raise ValueError(
             f"--{prefix}warmup_step {steps.warmup_step} is not over by the last update ({steps.total_step}): the "
             "learning rate never gets to its peak; give fewer"
@@ -47,7 +53,7 @@ def disk_use(pace: Pace, total_step: int, trained: Sequence[nn.Module]) -> int:
     count = -(-total_step // pace.ckpt_step)
     count = min(count, (pace.keep_last or count) + 1)
     numbers = sum(weights.numel() for model in trained for weights in model.parameters())
-    return 4 * numbers * (count + 2 * 3)  # a state has the weights and two moments of each
+    return 4 * numbers * (count + 2 * STATE_FLOATS)
 
 
 def check_disk(cfg: RunConfig, pace: Pace, total_step: int, trained: Sequence[nn.Module]) -> None:
@@ -112,24 +118,21 @@ def check_rows(rows: Split, tokenizer: PreTrainedTokenizerFast) -> None:
     if unknown > UNKNOWN:
         what = f"{unknown:.0%} of the tokens of {task.name} {rows.name}"
         raise ValueError(f"{what} are unknown to the tokenizer: is it the model's?")
-    dev = dev_split(rows, tokenizer)
-    if dev is None:
-        return
     known = {rows.input_ids[start:end].tobytes() for start, end in itertools.pairwise(rows.offsets)}
-    share = np.mean([dev.input_ids[start:end].tobytes() in known for start, end in itertools.pairwise(dev.offsets)])
-    if share > LEAK:
+    for dev in dev_splits(rows, tokenizer):
+        share = np.mean([dev.input_ids[start:end].tobytes() in known for start, end in itertools.pairwise(dev.offsets)])
         what = f"{share:.0%} of the rows of {task.name} {dev.name} are among those of {rows.name}, which are trained on"
-        raise ValueError(f"{what}: a score on them would mean nothing; is the data right?")
+        if share > LEAK:
+            raise ValueError(f"{what}: a score on them would mean nothing; is the data right?")
+        if share > USUAL_LEAK:
+            logger.warning("%s", what)
 
 
-def dev_split(rows: Split, tokenizer: PreTrainedTokenizerFast) -> Split | None:
-    """Read the first dev split, if it is there; who trains on a slice of train keeps it for the end."""
-    if rows.name in SLICES:
-        return None
-    try:
-        return load_split(rows.task, rows.task.dev[0], tokenizer, rows.max_seq_len)
-    except FileNotFoundError:
-        return None
+def dev_splits(rows: Split, tokenizer: PreTrainedTokenizerFast) -> Iterator[Split]:
+    """Read the dev splits that are there; none where a slice of train is trained on, which keeps them for the end."""
+    for name in rows.task.dev if rows.name not in SLICES else ():
+        with contextlib.suppress(FileNotFoundError):
+            yield load_split(rows.task, name, tokenizer, rows.max_seq_len)
 
 
 def check_teacher(teacher: Loaded, rows: Split, device: torch.device) -> None:
@@ -138,11 +141,27 @@ def check_teacher(teacher: Loaded, rows: Split, device: torch.device) -> None:
     Raises:
         ValueError: With what was seen.
     """
-    check_tokens(teacher.tokenizer, teacher.model.encoder.config)
-    check_labels(rows.task, teacher.model.encoder.config.id2label)
-    split = dev_split(rows, teacher.tokenizer) or rows  # every process takes part
+    check_run(teacher, rows.task)
+    split = next(dev_splits(rows, teacher.tokenizer), rows)  # every process takes part
     if is_main():
         judge(teacher, split, device)
+
+
+def check_run(loaded: Loaded, task: Task) -> None:
+    """Refuse a model whose tokenizer is another's, or whose classes are not those of the data.
+
+    Raises:
+        ValueError: Naming what differs.
+    """
+    check_tokens(loaded.tokenizer, loaded.model.encoder.config)
+    check_labels(task, loaded.model.encoder.config.id2label)
+    if has_own_tokenizer(loaded.folder):
+        own = load_tokenizer(str(loaded.folder / "tokenizer"))
+        if fingerprint(own) != fingerprint(loaded.tokenizer):
+            raise ValueError(
+                f"--ptrain_ver {loaded.tokenizer.name_or_path}: its tokenizer is not the one in {loaded.folder}, which "
+                "the model was trained with; leave the flag out"
+            )
 
 
 def check_labels(task: Task, names: dict[int, str]) -> None:
@@ -155,4 +174,4 @@ def check_labels(task: Task, names: dict[int, str]) -> None:
     if task.regression or any(name.startswith("LABEL_") for name in given):
         return  # transformers' way of saying that they have no names
     if given != list(task.labels):
-        raise ValueError(f"the teacher's classes are {', '.join(given)}, those of {task.name} {', '.join(task.labels)}")
+        raise ValueError(f"the model's classes are {', '.join(given)}, those of {task.name} {', '.join(task.labels)}")

@@ -23,10 +23,12 @@ from fine_tune.config_file import check_same, save_config
 from fine_tune.device import keep_freed_memory
 from fine_tune.log import compile_seconds
 from fine_tune.model.classifier import Classifier
-from fine_tune.path import PROJECT, lock, log_dir, put_in_place, read_json, run_dir, unlock, write_json
+from fine_tune.path import PROJECT, lock, put_in_place, read_json, run_dir, unlock, write_json
 from fine_tune.seed import own_dropout, set_seed
 from fine_tune.snapshot import STATE
 from fine_tune.task import TASKS, Task
+
+logger = logging.getLogger(__name__)
 
 
 def set_up_process(seed: int = 0, device: torch.device | None = None) -> None:
@@ -113,26 +115,12 @@ def start_run(
         kinds = {name: place.split(":")[0] for name, place in devices.items()}
         made_from = {**made_from, "processes": process.world_size(), "device_type": kinds}
         remove(*leftovers(folder))
-        if goes_on:
-            for name, values in {**configs, "run.json": made_from}.items():
-                check_same(folder / name, values)
         about = {"argv": argv, "device": devices, **versions(), "start": now()}
-        if complete:
-            (folder / STATE).unlink(missing_ok=True)
-        elif goes_on:
-            saved = read_json(folder / "run.json")
-            write_json(folder / "run.json", saved | {"resumed": [*saved.get("resumed", []), about]})
+        if goes_on:
+            check_begun(folder, {**configs, "run.json": made_from}, about)
+            note_resumed(folder, about)
         else:
-            building = folder.with_name(f".{folder.name}.new")
-            building.mkdir()
-            for name, values in configs.items():
-                save_config(building / name, values)
-            write_json(building / "run.json", {**about, **made_from, "end": None})
-            describe(building, model, tokenizer, TASKS[cfg.task])
-            for old in (folder, log_dir(cfg.experiment, cfg.model, cfg.task)):
-                if old.exists():  # moved aside first: an interrupted removal leaves nothing that looks like a run
-                    remove(old.rename(old.with_name(f".{old.name}.removed")))
-            put_in_place(building, folder)
+            create(folder, configs, about | {**made_from, "end": None}, model, tokenizer, TASKS[cfg.task])
     distributed.barrier()
     if complete:
         print(f"{folder} is complete: there is nothing to --resume")
@@ -140,9 +128,60 @@ def start_run(
     return folder
 
 
+def check_begun(folder: Path, configs: Mapping[str, dict[str, Any]], about: dict[str, Any]) -> None:
+    """Check that a run which goes on was begun with the same values; warn where another machine may round otherwise.
+
+    Raises:
+        ValueError: The first value that differs.
+    """
+    for name, values in configs.items():
+        check_same(folder / name, values)
+    began = read_json(folder / "run.json")
+    for name in ("torch", "transformers", "threads"):
+        if began.get(name) != about[name]:
+            logger.warning(
+                "the run began with %s %s, now it is %s: it may differ in rounding from an uninterrupted one",
+                *(name, began.get(name), about[name]),
+            )
+
+
+def note_resumed(folder: Path, about: dict[str, Any]) -> None:
+    """Note in `run.json` that a run goes on; of a complete one, remove the state, if a killed process left it."""
+    if is_complete(folder):
+        (folder / STATE).unlink(missing_ok=True)
+        return
+    saved = read_json(folder / "run.json")
+    write_json(folder / "run.json", saved | {"resumed": [*saved.get("resumed", []), about]})
+
+
+def create(
+    folder: Path,
+    configs: Mapping[str, dict[str, Any]],
+    about: dict[str, Any],
+    model: Classifier,
+    tokenizer: PreTrainedTokenizerFast,
+    task: Task,
+) -> None:
+    """Put a new run's folder in place in one step; an old one, and its TensorBoard, is gone by then."""
+    building = folder.with_name(f".{folder.name}.new")
+    building.mkdir()
+    for name, values in configs.items():
+        save_config(building / name, values)
+    write_json(building / "run.json", about)
+    if task.labels:
+        names = dict(enumerate(task.labels))
+        model.encoder.config.update({"id2label": names, "label2id": {name: number for number, name in names.items()}})
+    model.encoder.config.to_json_file(building / "encoder.json")
+    tokenizer.save_pretrained(building / "tokenizer")
+    for old in (folder, folder.parent / "log" / folder.name):
+        if old.exists():  # moved aside first: an interrupted removal leaves nothing that looks like a run
+            remove(old.rename(old.with_name(f".{old.name}.removed")))
+    put_in_place(building, folder)
+
+
 def leftovers(folder: Path) -> Iterator[Path]:
-    """Find what a killed process left of a run beside the run itself; only for who has its lock."""
-    yield from folder.glob(".*.part")
+    """Find what a killed process left of a run beside the run itself; call it only while holding the run's lock."""
+    yield from folder.glob(".*.pt.*.part")
     for place in (folder, folder.parent / "log" / folder.name):
         yield from (place.with_name(f".{place.name}.{what}") for what in ("new", "removed"))
 
@@ -153,15 +192,6 @@ def remove(*paths: Path) -> None:
         if path.is_dir():
             shutil.rmtree(path)
         path.unlink(missing_ok=True)
-
-
-def describe(folder: Path, model: Classifier, tokenizer: PreTrainedTokenizerFast, task: Task) -> None:
-    """Write the architecture, with the names of the classes, and the tokenizer."""
-    if task.labels:
-        names = dict(enumerate(task.labels))
-        model.encoder.config.update({"id2label": names, "label2id": {name: number for number, name in names.items()}})
-    model.encoder.config.to_json_file(folder / "encoder.json")
-    tokenizer.save_pretrained(folder / "tokenizer")
 
 
 def finish_run(folder: Path) -> None:
@@ -194,6 +224,7 @@ def versions() -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
+        "threads": torch.get_num_threads(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "gpus": gpus,
     }

@@ -58,10 +58,12 @@ def how_far(run: Run, overwrite: bool) -> str:
     if not (run.folder / "config.json").is_file():
         return "missing"  # if there is a folder all the same, the script does not touch it
     config, about = read_if_there(run.folder / "config.json"), read_if_there(run.folder / "run.json")
-    if not about:
+    if not about.get("argv"):
         if overwrite:
             return "missing"
-        raise ValueError(f"{run.folder} has no run.json, so it may be another's; move it, or pass --overwrite")
+        raise ValueError(
+            f"{run.folder} has no run.json with its command, so it may be another's; move it, or pass --overwrite"
+        )
     made = read_command(run.row.method, about["argv"])
     if "teacher_sha256" in about:
         made["teacher_sha256"] = about["teacher_sha256"]

@@ -202,7 +202,7 @@ def _fields(line: bytes, header: list[str] | None) -> dict[str, object]:
     if header is None:
         try:
             fields = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise RowError(f"not JSON: {error}") from None
         if not isinstance(fields, dict):
             raise RowError(f"expected a JSON object, got {type(fields).__name__}")

@@ -30,8 +30,9 @@ from fine_tune import build, distributed
 from fine_tune.batches import Batch, by_length
 from fine_tune.config import OutputsConfig, RunConfig, SpeedConfig
 from fine_tune.data import Split
+from fine_tune.flag import first_line
 from fine_tune.load import Loaded
-from fine_tune.path import cache_dir, digest, existing, fill_folder, write_json
+from fine_tune.path import cache_dir, digest, existing, fill_folder, read_json, write_json
 from fine_tune.teacher import LEVELS, LiveTeacher, Needs, Teacher, TeacherOutput
 
 logger = logging.getLogger(__name__)
@@ -138,12 +139,19 @@ def open_teacher(
                 raise ValueError(f"--teacher_cache {level} would take {about}; {limit}")
             if size > 0.95 * free:
                 raise ValueError(f"--teacher_cache {level} would take {about}; the disk has {free / GB:.2f} GB left")
+            if cfg.dry_run:
+                logger.info("teacher cache of %s: not filled; updates are tried with the teacher itself", about)
+                return live
             logger.info("teacher cache of %s: filling %s", about, folder)
             batches = islice(build.updates_of(cfg, split), CHECKED)
             fill_folder(folder, lambda building: fill(building, live, split, level, layers, batches))
-    difference = json.loads((folder / "check.json").read_text(encoding="utf-8"))["largest_difference"]
+    try:
+        difference = float(read_json(folder / "check.json")["largest_difference"])
+        cached = CachedTeacher(folder, split, level, layers, dtype)
+    except (ValueError, TypeError, KeyError, EOFError) as error:
+        raise ValueError(f"{folder}: a damaged cache ({first_line(error)}); delete it, it is filled anew") from None
     logger.info("teacher cache of %s: %s; largest difference to the live teacher: %g", about, folder, difference)
-    return CachedTeacher(folder, split, level, layers, dtype)
+    return cached
 
 
 def fill(

@@ -47,12 +47,12 @@ def spoiled(draw: Callable, sound: bytes) -> bytes:
     return draw(st.one_of(st.just(bytes(content)), st.binary(max_size=60)))
 
 
-def read_or_refused(read: Callable[[], object]) -> None:
-    """Read something; what is wrong with it is told in one line."""
+def read_or_refused(read: Callable[[], object], sound: bool = False) -> None:
+    """Read something; what is wrong with it is told in words, and a sound file is read."""
     try:
         read()
     except (ValueError, OSError) as error:
-        assert str(error) and not isinstance(error, UnicodeError), repr(error)
+        assert str(error) and not isinstance(error, UnicodeError) and not sound, repr(error)
 
 
 def table(task: str) -> bytes:
@@ -64,11 +64,12 @@ def table(task: str) -> bytes:
 @pytest.mark.parametrize("task", ["sst2", "mnli", "boolq", "cola", "stsb"])
 @given(cases=st.data())
 @fuzz
-def test_training_files(task, cases, data):
+def test_damaged_tables_are_read_or_refused(task, cases, data):
     data.file(TASKS[task].folder).mkdir(parents=True, exist_ok=True)
     file = data.file(f"{TASKS[task].folder}/train.{TASKS[task].suffix}")
-    file.write_bytes(cases.draw(spoiled(table(task))))
-    read_or_refused(lambda: read_split(TASKS[task], "train"))
+    content = cases.draw(spoiled(table(task)))
+    file.write_bytes(content)
+    read_or_refused(lambda: read_split(TASKS[task], "train"), content == table(task))
 
 
 CONFIG = json.dumps({
@@ -83,24 +84,25 @@ ANY = st.recursive(
 
 @given(cases=st.data())
 @fuzz
-def test_configurations(cases, tmp_path):
+def test_damaged_configurations_are_read_or_refused(cases, tmp_path):
     content = cases.draw(spoiled(CONFIG))
     if cases.draw(st.booleans()):
         values = json.loads(CONFIG)
         values[cases.draw(st.sampled_from(sorted(values)))] = cases.draw(ANY)
         content = json.dumps(values).encode()
     (tmp_path / "config.json").write_bytes(content)
-    read_or_refused(lambda: load_config(tmp_path))
+    read_or_refused(lambda: load_config(tmp_path), content == CONFIG)
     read_or_refused(lambda: read_json(tmp_path / "config.json"))
 
 
 @given(cases=st.data())
 @fuzz
-def test_checkpoints(cases, tmp_path):
+def test_damaged_checkpoints_are_read_or_refused(cases, tmp_path):
     buffer = io.BytesIO()
     torch.save({"weight": torch.ones(3), "other": torch.zeros(2, 2)}, buffer)
-    (tmp_path / "model-1.pt").write_bytes(cases.draw(spoiled(buffer.getvalue())))
-    read_or_refused(lambda: load_state(tmp_path / "model-1.pt"))
+    content = cases.draw(spoiled(buffer.getvalue()))
+    (tmp_path / "model-1.pt").write_bytes(content)
+    read_or_refused(lambda: load_state(tmp_path / "model-1.pt"), content == buffer.getvalue())
 
 
 WHOLE_RUN = ("config.json", "encoder.json", "model-4.pt", "tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json")
@@ -108,7 +110,7 @@ WHOLE_RUN = ("config.json", "encoder.json", "model-4.pt", "tokenizer/tokenizer.j
 
 @given(cases=st.data())
 @fuzz
-def test_files_of_a_run(cases, data, teacher):
+def test_damaged_files_of_a_run_are_read_or_refused(cases, data, teacher):
     """Also well-formed JSON with a value of another kind or size."""
     file = teacher / cases.draw(st.sampled_from(WHOLE_RUN))
     sound = file.read_bytes()
@@ -119,24 +121,27 @@ def test_files_of_a_run(cases, data, teacher):
         content = json.dumps(values).encode()
     try:
         file.write_bytes(content)
-        read_or_refused(lambda: load_run("teacher", "bert", TASKS["sst2"], None, None, "--ckpt"))
+        read = lambda: load_run("teacher", "bert", TASKS["sst2"], None, None, "--ckpt")  # noqa: E731
+        read_or_refused(read, content == sound)
     finally:
         file.write_bytes(sound)
 
 
 @given(cases=st.data())
 @fuzz
-def test_states_of_runs(cases, tmp_path):
+def test_damaged_states_are_read_or_refused(cases, tmp_path):
     model = torch.nn.Linear(2, 2)
     snapshot = Snapshot(tmp_path, [model], Updater({"": Part([model], OptimConfig(), 4, 1)}))
     snapshot.save(3, {})
-    snapshot.file.write_bytes(cases.draw(spoiled(snapshot.file.read_bytes())))
-    read_or_refused(snapshot.load)
+    sound = snapshot.file.read_bytes()
+    content = cases.draw(spoiled(sound))
+    snapshot.file.write_bytes(content)
+    read_or_refused(snapshot.load, content == sound)
 
 
 @given(cases=st.data())
 @fuzz
-def test_scores_and_provenance(cases, tmp_path):
+def test_damaged_scores_and_provenance_are_read_or_refused(cases, tmp_path):
     scores = json.dumps({"rows": 8, "checkpoints": {"2": {"loss": 0.5, "accuracy": 0.5}}, "best": {}}).encode()
     (tmp_path / "eval_dev.json").write_bytes(cases.draw(spoiled(scores)))
     (tmp_path / "eval_test.json").write_text(json.dumps(cases.draw(ANY)), encoding="utf-8")
@@ -148,7 +153,7 @@ def test_scores_and_provenance(cases, tmp_path):
 
 @given(cases=st.data())
 @fuzz
-def test_logs_of_runs(cases, tmp_path):
+def test_damaged_logs_are_read_or_refused(cases, tmp_path):
     entries = [{"step": step, "loss": 1 / step, "gate_2": 0.5, "lr": 1e-3} for step in (1, 2, 3)]
     lines = "\n".join(map(json.dumps, entries)).encode() + b"\n"
     (tmp_path / "metrics.jsonl").write_bytes(cases.draw(spoiled(lines)))
@@ -161,7 +166,7 @@ MEMBERS = ["SST-2/dev.tsv", "../x.tsv", "/x.tsv", "SST-2/../../x", "a\\..\\x"]
 
 @given(cases=st.data())
 @fuzz
-def test_archives(cases, tmp_path):
+def test_damaged_archives_leave_nothing_outside(cases, tmp_path):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("SST-2/train.tsv", table("sst2"))
@@ -191,7 +196,7 @@ WORDS = st.one_of(st.sampled_from(FLAGS), st.sampled_from(VALUES), st.text(max_s
 
 @given(words=st.lists(WORDS, max_size=8))
 @fuzz
-def test_command_lines(words, capsys):
+def test_any_command_line_is_taken_or_refused_in_one_line(words, capsys):
     parser = Parser("A script.")
     add_groups(parser, STUDENT_GROUPS)
     try:
@@ -201,3 +206,20 @@ def test_command_lines(words, capsys):
     except SystemExit as end:
         told = capsys.readouterr()
         assert end.code == 2 and told.err.count("\n") == 1 or end.code == 0 and told.out
+
+
+def test_nested_json_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text("[" * 100_000, encoding="utf-8")
+    with pytest.raises(ValueError, match="not a JSON file"):
+        read_json(tmp_path / "config.json")
+
+
+@pytest.mark.parametrize("name", ["states.npy", "logits.npy", "check.json", "row_id.npy", "input_ids.npy"])
+def test_a_damaged_cache_is_refused_in_one_line_that_names_it(name, data, run, teacher, refused):
+    words = ("--teacher_exp", "teacher", "--task", "sst2", "--device_id", -1, "--total_step", 1, "--batch_size", 8)
+    words += ("--teacher_cache", "states", "--no_preflight")
+    run("run_lad_distil", "--experiment", "x", *words)
+    for file in (data.root / "cache").rglob(name):
+        file.write_bytes(file.read_bytes()[: 0 if name == "check.json" else 100])
+    told = refused("run_lad_distil", "--experiment", "y", *words)
+    assert f"{data.root / 'cache'}" in told and ("a damaged cache" in told and "delete it" in told)

@@ -85,6 +85,13 @@ def test_far_fewer_right_than_recorded_is_refused(seen, count, refused):
     assert ("where 0.900 is recorded" in (judge.fault(TASKS["sst2"], gold, guess, 0.9) or "")) == refused
 
 
+def test_a_perfect_record_leaves_room_for_one_row_of_rounding():
+    gold = np.arange(256) % 2
+    guess = gold ^ (np.arange(256) == 0)
+    assert judge.fault(TASKS["sst2"], gold, guess, told=1.0) is None
+    assert "is recorded" in (judge.fault(TASKS["sst2"], gold, gold ^ (np.arange(256) < 40), told=1.0) or "")
+
+
 def test_a_regression_is_judged_by_its_correlation():
     draw, task = np.random.default_rng(0), TASKS["stsb"]
     gold, noise = draw.uniform(0, 5, 256), draw.normal(0, 2, 256)
@@ -185,7 +192,7 @@ FAULTS = {
     "unlearned": (unlearned, (), "its answers have nothing to do with the labels; was it fine-tuned on sst2?"),
     "reversed": (reversed_head, (), "0 means 1, 1 means 0: its classes have another order than the data's"),
     "weights": (other_weights, (), "where 0.999 is recorded: are weights, tokenizer and data what they were?"),
-    "names": (other_names, (), "the teacher's classes are entailment, not_entailment, those of sst2 0, 1"),
+    "names": (other_names, (), "classes are entailment, not_entailment, those of sst2 0, 1"),
     "padding": (other_padding, (), "padding is token 4 of the tokenizer"),
     "leak": (leaked, (), "% of the rows of sst2 dev are among those of train"),
     "words": (strange_words, (), "are unknown to the tokenizer"),
@@ -214,6 +221,29 @@ def test_too_little_disk_is_refused(data, sound, refused, monkeypatch):
     assert "may take 0.0 GB" in refused(*LAD, *SHORT)
 
 
+def test_an_evaluation_of_another_tasks_run_is_refused(data, sound, run, refused):
+    """Of other classes, or with another tokenizer, too."""
+    ask = ("run_fine_tune_eval", "--experiment", "teacher", "--task", "sst2", "--device_id", -1)
+    run(*ask)
+    smaller = sound.parent / "smaller"
+    shutil.copytree(sound / "tokenizer", smaller)
+    text = (smaller / "tokenizer.json").read_text(encoding="utf-8")
+    (smaller / "tokenizer.json").write_text(text.replace('"good"', '"gut"'), encoding="utf-8")
+    assert "which the model was trained with" in refused(*ask, "--ptrain_ver", smaller)
+    run(*ask, "--ptrain_ver", smaller, "--no_preflight")
+    other_names(data, sound)
+    assert "classes are entailment" in refused(*ask)
+    config = data.config("teacher")
+    (sound / "config.json").write_text(json.dumps(config | {"task": "stsb", "num_class": 1}), encoding="utf-8")
+    for more in ((), ("--no_preflight",)):
+        assert "is for stsb with 1 classes, not for sst2" in refused(*ask, *more)
+
+
+def test_a_dry_run_refuses_the_cache_that_the_run_would(data, sound, refused):
+    told = "--teacher_cache logits: this method needs states of its teacher"
+    assert told in refused(*LAD, *SHORT, "--teacher_cache", "logits", "--dry_run")
+
+
 def test_what_a_run_holds_already_is_room_for_it(data, sound, run, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10**9))
     run(*LAD, *SHORT)
@@ -240,4 +270,6 @@ def test_a_dry_run_tells_and_leaves_nothing(script, data, sound, run, encoder, c
     run(script, "--experiment", "x", *own, *SHORT, "--dry_run")
     told = capsys.readouterr().out
     assert "nothing is written" in told and "4, 4 of them tried" in told and "ms an update" in told
+    assert all(word in told for word in ("rows  ", "tokens  ", "disk  ", "peak memory  "))
+    assert told.count("learns teacher layer") == (2 if script == "run_lad_distil" else 0)
     assert sorted(path for path in (data.root / "fine_tune_experiment").rglob("*")) == before

@@ -97,7 +97,7 @@ def test_a_run_cut_three_times_ends_as_an_uncut_one(name, data, run, teacher, en
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["lad", "run_fine_tune"])
 def test_two_processes_go_on_as_one_does(name, data, teacher, encoder, tmp_path):
-    """Both killed once the second state is there; a dry run on two processes ends on both, and leaves nothing."""
+    """Killed once the second state is there, then told to stop; a dry run ends on both, and leaves nothing."""
     script, *words = command(name, encoder)
 
     def start(experiment: str, *more: str) -> list[int]:
@@ -111,6 +111,11 @@ def test_two_processes_go_on_as_one_does(name, data, teacher, encoder, tmp_path)
     for process in processes:
         os.kill(process, signal.SIGKILL)
     assert forks.finish(processes) == [-9, -9]
+    processes, size = start("cut", "--resume"), (data.run("cut") / "metrics.jsonl").stat().st_size
+    while forks.running(processes) and (data.run("cut") / "metrics.jsonl").stat().st_size <= size:
+        time.sleep(0.001)
+    os.kill(processes[1], signal.SIGTERM)  # both save and end, though one was told
+    assert forks.finish(processes) == [143, 143]
     assert forks.finish(start("cut", "--resume")) == [0, 0]
     same(data.run("whole"), data.run("cut"))
 

@@ -6,6 +6,7 @@ Real scripts on tiny models: this process imports everything once, every run is 
 """
 
 import argparse
+import copy
 import ctypes
 import os
 import random
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -136,11 +138,13 @@ def kills_at_random(world: World, ranks: int = 1) -> Outcome:
         script, *words = command(name, world.encoder)
         whole, cut, kills = f"whole-{ranks}-{name}", f"cut-{ranks}-{name}", 0
         seconds = world.whole(script, whole, *words, ranks=ranks)
-        while kills < KILLS:
+        for _ in range(KILLS):
+            if kills >= KILLS:
+                break
             shutil.rmtree(world.folder(cut), ignore_errors=True)
             kills += world.cut(script, cut, *words, ranks=ranks, within=seconds)
             bad += [] if world.same(whole, cut) else [name]
-        tried += kills
+        tried, bad = tried + kills, bad + ([f"{name}: {kills} kills"] if kills < KILLS else [])
     return Outcome(f"SIGKILL at random moments, every method, {ranks} process(es)", tried, verdict(bad))
 
 
@@ -156,8 +160,8 @@ def kills_while_saving(world: World) -> Outcome:
     tried, bad = 0, []
     for name in (STATE, "model-9.pt", "gate-1-18.pt"):
         run = f"save-cut-{name.split('.')[0]}"
-        part = world.folder(run) / f".{name}.part"
-        kills = world.cut(script, run, *words, ranks=1, within=0, when=lambda part=part: changed(part))
+        when = partial(appeared, world.folder(run), f".{name}.*.part")
+        kills = world.cut(script, run, *words, ranks=1, within=0, when=when)
         tried += kills
         bad += [] if world.same("save-whole", run) and kills else [name]
     return Outcome("SIGKILL while a state, a model, a gate is written", tried, verdict(bad))
@@ -201,6 +205,12 @@ def signals(world: World) -> Outcome:
     world.whole(script, "signal-cut", *words, "--resume")
     bad += [] if world.same("signal-whole", "signal-cut") else ["lad"]
     return Outcome("SIGTERM and Ctrl-C", tried, f"{verdict(bad)}; gone within {slowest:.1f} s")
+
+
+def appeared(folder: Path, pattern: str) -> Callable[[], bool]:
+    """Give a test whether a file was made since."""
+    before = set(folder.glob(pattern))
+    return lambda: bool(set(folder.glob(pattern)) - before)
 
 
 def changed(file: Path, what: str = "st_mtime_ns") -> Callable[[], bool]:
@@ -255,8 +265,8 @@ def full_disk(world: World) -> Outcome:
         words += ["--no_preflight", "--log_step", 1]
         rarely = ["--total_step", 10**4, "--ckpt_step", 10**6, "--state_step", 10**6]
         world.whole(script, "full", *words, "--ckpt_step", 1)
-        other, bad = World.__new__(World), []
-        other.root, other.draw = small, world.draw
+        other, bad = copy.copy(world), []
+        other.root = small
         for name, more in (("full-log", rarely), ("full", ["--ckpt_step", 1])):
             (code,) = forks.finish(other.start(script, name, *words, *more))
             told = log_of(name).read_text(encoding="utf-8").strip().splitlines()[-1]
@@ -269,7 +279,7 @@ def full_disk(world: World) -> Outcome:
                 shutil.rmtree(small / "fine_tune_experiment" / "log")
         mount(small, 64_000, REMOUNT)
         other.whole(script, "full", *words, "--ckpt_step", 1, "--resume")
-        (world.folder("full-mended")).symlink_to(other.folder("full"))
+        world.folder("full-mended").symlink_to(other.folder("full"))
         bad += [] if world.same("full", "full-mended") else ["kd"]
         return Outcome("full disk", 2, verdict(bad, "one line that says so, all files load; with room it goes on"))
     finally:
@@ -286,7 +296,7 @@ def mount(folder: Path, kilobytes: int, how: int = 0) -> bool:
     return bool(ctypes.CDLL(None).mount(b"tmpfs", str(folder).encode(), b"tmpfs", how, size) == 0)
 
 
-def verdict(bad: Sequence[str], good: str = "weights and log as without, to the last bit") -> str:
+def verdict(bad: Sequence[str], good: str = "same weights and log as an uninterrupted run, to the last bit") -> str:
     """Say what came out."""
     return f"FAILED: {', '.join(bad)}" if bad else good
 
