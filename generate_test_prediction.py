@@ -31,10 +31,12 @@ def build_parser() -> Parser:
 
 def best_scored(folder: Path, task: Task) -> int | None:
     """Find the best checkpoint in the score files that `run_fine_tune_eval.py` left; None if there are none."""
+    from fine_tune.checkpoint import list_checkpoints
+
     for split in task.dev:
         if (file := folder / f"eval_{split}.json").is_file():
-            curve = read_scores(file).get(f"{split}/{task.metrics[0]}", {})
-            return min(curve, key=lambda step: (-curve[step], step), default=None)
+            curve, there = read_scores(file).get(f"{split}/{task.metrics[0]}", {}), list_checkpoints(folder)
+            return min(curve.keys() & there, key=lambda step: (-curve[step], step), default=None)
     return None
 
 

@@ -79,7 +79,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             # After every checkpoint: an interrupted evaluation keeps what it has.
             best = {name: evaluate.best_checkpoints(scores, name) for name in ("loss", *task.metrics)}
             write_json(summary, {"rows": len(rows), "checkpoints": scores, "best": best})
-        write_curves(log_dir(cfg.experiment, cfg.model, cfg.task), read_scores(summary))
+        if is_main():
+            write_curves(log_dir(cfg.experiment, cfg.model, cfg.task), cfg.dataset, read_scores(summary))
 
         for name, ranked in best.items():
             print(f"best {name:<9}" + "".join(f"  {value:.4f} @ {step}" for step, value in ranked))

@@ -45,7 +45,9 @@ def build_parser() -> Parser:
     parser.add_argument("--ckpt_step", type=int, help="updates between two checkpoints that --select_on chooses from")
     parser.add_argument("--sweep", type=Path, help="YAML file, row -> flag -> list of values, tried on --select_on")
     parser.add_argument("--device_id", type=int, help="-1 for the CPU (default: a GPU if there is one)")
-    parser.add_argument("--overwrite", action="store_true", help="replace runs of this suite that were made otherwise")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace runs that were made otherwise, or are unfinished"
+    )
     parser.add_argument("--report_only", action="store_true", help="write the report of what is there; run nothing")
     return parser
 

@@ -53,7 +53,7 @@ from benchmarks.released import (
 )
 from fine_tune import build, load
 from fine_tune.config import TeacherRef
-from fine_tune.log import compile_seconds
+from fine_tune.placement import compile_seconds
 from fine_tune.precision import DTYPES
 from fine_tune.task import task_named
 

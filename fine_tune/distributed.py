@@ -8,7 +8,7 @@ import atexit
 import contextlib
 import gc
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import TypeVar
 
@@ -53,6 +53,24 @@ def main_first() -> Iterator[None]:
     yield
     if is_main():
         barrier()
+
+
+def on_main(work: Callable[[], object]) -> None:
+    """Let the first process do something while the others wait; what it refuses, all refuse.
+
+    Raises:
+        ValueError: As the first process.
+        OSError: As the first process.
+    """
+    error: Exception | None = None
+    if is_main():
+        try:
+            work()
+        except (ValueError, OSError) as refused:
+            error = refused
+    (error, *_) = gather(error)
+    if error:
+        raise error
 
 
 def barrier() -> None:

@@ -53,10 +53,11 @@ def load_run(experiment: str, model: str, task: Task, step: int | None, ptrain_v
         ValueError: The files do not fit together.
     """
     folder = run_dir(experiment, model, task.name)
-    values = load_config(folder, "--teacher_exp" if flag == "--tckpt" else "--experiment")
+    named = "--teacher_exp" if flag == "--tckpt" else "--experiment"
+    values = load_config(folder, named)
     if values["task"] != task.name or values["num_class"] != task.num_class:
         found = f"{values['task']} with {values['num_class']} classes"
-        raise ValueError(f"{folder / 'config.json'} is for {found}, not for {task.name}")
+        raise ValueError(f"{named} {experiment}: its config.json is for {found}, not for {task.name}")
     step = pick_checkpoint(folder, step, flag)
     file = folder / f"model-{step}.pt"
     state = load_state(file)

@@ -6,7 +6,6 @@ import logging
 import os
 import shutil
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from fine_tune.checkpoint import drop_checkpoints, list_checkpoints, save_checkp
 from fine_tune.config import Pace
 from fine_tune.history import Curve, read_log, read_scores
 from fine_tune.meter import Meter
+from fine_tune.placement import compile_seconds
 from fine_tune.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
@@ -87,10 +87,11 @@ class TrainLog:
         self.meter.restore(state["meter"])
         if process.is_main():
             os.truncate(self.file, state["bytes"])
-            shutil.rmtree(self.log_dir, ignore_errors=True)
-            write_curves(self.log_dir, {f"train/{name}": curve for name, curve in read_log(self.file).items()})
+            shutil.rmtree(self.log_dir.resolve(), ignore_errors=True)
+            logged = {f"train/{name}": curve for name, curve in read_log(self.file).items()}
+            write_curves(self.log_dir, "train", logged)
             for file in self.run_dir.glob("eval_*.json"):
-                write_curves(self.log_dir, read_scores(file))
+                write_curves(self.log_dir, file.stem.removeprefix("eval_"), read_scores(file))
 
     def state(self) -> dict[str, Any]:
         """Give what `go_on` needs."""
@@ -230,19 +231,14 @@ class TrainLog:
         self.bar.set_postfix(losses | compiled, refresh=False)
 
 
-def compile_seconds() -> float:
-    """Time that torch.compile took in this process so far, in seconds."""
-    dynamo = sys.modules.get("torch._dynamo.utils")
-    return float(dynamo.calculate_time_spent()["total_wall_time"]) if dynamo else 0.0
-
-
-def write_curves(log_dir: Path, curves: dict[str, Curve]) -> None:
-    """Write whole curves to TensorBoard, by name."""
-    if process.is_main():
-        with SummaryWriter(str(log_dir)) as board:
-            for name, curve in curves.items():
-                for step, value in curve.items():
-                    board.add_scalar(name, value, step)
+def write_curves(log_dir: Path, what: str, curves: dict[str, Curve]) -> None:
+    """Write whole curves to TensorBoard, by name, in place of those that were written under the same `what`."""
+    for old in log_dir.glob(f"events.*.{what}"):
+        old.unlink()
+    with SummaryWriter(str(log_dir), filename_suffix=f".{what}") as board:
+        for name, curve in curves.items():
+            for step, value in curve.items():
+                board.add_scalar(name, value, step)
 
 
 def is_due(step: int, every: int, last: int) -> bool:

@@ -1,5 +1,7 @@
 """A model where and as it is to run: device, precision, and the layers that are fast there."""
 
+import sys
+
 import torch
 from torch import nn
 
@@ -54,3 +56,9 @@ def checkpoint_gradients(model: Classifier) -> None:
     # The newer name, where transformers has it: the older one warns.
     old = model.encoder.gradient_checkpointing_enable
     getattr(model.encoder, "activation_checkpointing_enable", old)({"use_reentrant": False})
+
+
+def compile_seconds() -> float:
+    """Time that torch.compile took in this process so far, in seconds."""
+    dynamo = sys.modules.get("torch._dynamo.utils")
+    return float(dynamo.calculate_time_spent()["total_wall_time"]) if dynamo else 0.0

@@ -15,14 +15,14 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 
+from fine_tune import distributed
 from fine_tune.config import Pace, RunConfig, StepConfig
 from fine_tune.data import Split, fingerprint, load_split, load_tokenizer
 from fine_tune.judge import judge
 from fine_tune.load import Loaded, has_own_tokenizer
 from fine_tune.model.classifier import Classifier
 from fine_tune.path import existing, run_dir
-from fine_tune.process import is_main
-from fine_tune.task import SLICES, Task
+from fine_tune.task import SLICES, TASKS, Task
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def check_disk(cfg: RunConfig, pace: Pace, total_step: int, trained: Sequence[nn
     """
     folder = run_dir(cfg.experiment, cfg.model, cfg.task)
     need, free = disk_use(pace, total_step, trained), shutil.disk_usage(existing(folder)).free
-    free += sum(file.stat().st_size for file in folder.glob("*.pt"))  # to be gone on with, or replaced
+    free += sum(file.stat().st_size for file in (*folder.glob("*.pt"), *folder.glob(".*.part")))  # reused, or removed
     if need > free:
         raise ValueError(
             f"checkpoints and states may take {need / 1e9:.1f} GB, {folder.parent} has {free / 1e9:.1f} GB left; raise "
@@ -143,8 +143,7 @@ def check_teacher(teacher: Loaded, rows: Split, device: torch.device) -> None:
     """
     check_run(teacher, rows.task)
     split = next(dev_splits(rows, teacher.tokenizer), rows)  # every process takes part
-    if is_main():
-        judge(teacher, split, device)
+    distributed.on_main(lambda: judge(teacher, split, device))
 
 
 def check_run(loaded: Loaded, task: Task) -> None:
@@ -165,13 +164,15 @@ def check_run(loaded: Loaded, task: Task) -> None:
 
 
 def check_labels(task: Task, names: dict[int, str]) -> None:
-    """Refuse a teacher whose classes have other names, or another order, than those of the data.
+    """Refuse a model whose classes are those of another task, or in another order; names of neither are told only.
 
     Raises:
         ValueError: With both.
     """
     given = [str(names[key]) for key in sorted(names)]
-    if task.regression or any(name.startswith("LABEL_") for name in given):
-        return  # transformers' way of saying that they have no names
-    if given != list(task.labels):
-        raise ValueError(f"the model's classes are {', '.join(given)}, those of {task.name} {', '.join(task.labels)}")
+    if task.regression or given == list(task.labels) or any(name.startswith("LABEL_") for name in given):
+        return  # the last is transformers' way of saying that they have no names
+    what = f"the model's classes are {', '.join(given)}, those of {task.name} {', '.join(task.labels)}"
+    if any({name.lower() for name in given} == set(other.labels) for other in TASKS.values()):
+        raise ValueError(what)
+    logger.warning("%s", what)

@@ -21,9 +21,9 @@ from fine_tune.checkpoint import list_checkpoints
 from fine_tune.config import RunConfig, TeacherRef
 from fine_tune.config_file import check_same, save_config
 from fine_tune.device import keep_freed_memory
-from fine_tune.log import compile_seconds
 from fine_tune.model.classifier import Classifier
 from fine_tune.path import PROJECT, lock, put_in_place, read_json, run_dir, unlock, write_json
+from fine_tune.placement import compile_seconds
 from fine_tune.seed import own_dropout, set_seed
 from fine_tune.snapshot import STATE
 from fine_tune.task import TASKS, Task
@@ -107,28 +107,33 @@ def start_run(
         OSError: Another process writes into the folder.
     """
     own_dropout(cfg.seed)
-    folder = new_run_dir(cfg)
+    folder = run_dir(cfg.experiment, cfg.model, cfg.task)
+    distributed.on_main(lambda: lock(folder))  # whoever had it may have gone on with the run
+    new_run_dir(cfg)
     goes_on, complete = cfg.resume and can_go_on(folder), cfg.resume and is_complete(folder)
     distributed.barrier()  # by now every process has looked at what is there
-    if process.is_main():
-        lock(folder)
-        kinds = {name: place.split(":")[0] for name, place in devices.items()}
-        made_from = {**made_from, "processes": process.world_size(), "device_type": kinds}
+
+    def write() -> None:
         remove(*leftovers(folder))
+        kinds = {name: place.split(":")[0] for name, place in devices.items()}
+        origin = {**made_from, "processes": process.world_size(), "device_type": kinds}
         about = {"argv": argv, "device": devices, **versions(), "start": now()}
         if goes_on:
-            check_begun(folder, {**configs, "run.json": made_from}, about)
+            check_begun(folder, configs, origin, about)
             note_resumed(folder, about)
         else:
-            create(folder, configs, about | {**made_from, "end": None}, model, tokenizer, TASKS[cfg.task])
-    distributed.barrier()
+            create(folder, configs, about | {**origin, "end": None}, model, tokenizer, TASKS[cfg.task])
+
+    distributed.on_main(write)
     if complete:
         print(f"{folder} is complete: there is nothing to --resume")
         raise SystemExit(0)
     return folder
 
 
-def check_begun(folder: Path, configs: Mapping[str, dict[str, Any]], about: dict[str, Any]) -> None:
+def check_begun(
+    folder: Path, configs: Mapping[str, dict[str, Any]], origin: dict[str, Any], about: dict[str, Any]
+) -> None:
     """Check that a run which goes on was begun with the same values; warn where another machine may round otherwise.
 
     Raises:
@@ -136,7 +141,8 @@ def check_begun(folder: Path, configs: Mapping[str, dict[str, Any]], about: dict
     """
     for name, values in configs.items():
         check_same(folder / name, values)
-    began = read_json(folder / "run.json")
+    began = read_json(folder / "run.json")  # one of an older version may lack some
+    check_same(folder / "run.json", {name: value for name, value in origin.items() if name in began})
     for name in ("torch", "transformers", "threads"):
         if began.get(name) != about[name]:
             logger.warning(
@@ -189,7 +195,7 @@ def leftovers(folder: Path) -> Iterator[Path]:
 def remove(*paths: Path) -> None:
     """Delete files and folders, where they are there."""
     for path in paths:
-        if path.is_dir():
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         path.unlink(missing_ok=True)
 

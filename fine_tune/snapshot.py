@@ -44,7 +44,7 @@ class Snapshot:
             step: The update.
             log: What this process's log needs in order to go on.
         """
-        generators = {gpu: torch.cuda.get_rng_state(gpu) for gpu in self.gpus}
+        generators = [torch.cuda.get_rng_state(gpu) for gpu in self.gpus]
         mine = {"generator": torch.get_rng_state(), "gpu_generators": generators, "log": log}
         state = {
             "step": step,
@@ -70,8 +70,8 @@ class Snapshot:
                     weights.copy_(value)
             self.updater.load_state_dict(state["updater"])
             torch.set_rng_state(mine["generator"])
-            for gpu, generator in mine["gpu_generators"].items():
-                torch.cuda.set_rng_state(generator, gpu)
+            for gpu, generator in zip(self.gpus, mine["gpu_generators"], strict=True):
+                torch.cuda.set_rng_state(generator, gpu)  # GPUs may have other numbers by now
             return int(state["step"]), mine["log"]
         except Exception as error:  # torch.load raises half a dozen types for a damaged file
             why = first_line(error)

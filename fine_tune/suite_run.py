@@ -18,7 +18,9 @@ from fine_tune.path import PROJECT, write_json
 from fine_tune.snapshot import STATE
 from fine_tune.suite import METHODS, Run, Suite, read_if_there, script_parser
 
-UNASKED = NEUTRAL | {"experiment", "from_config", "log_step", "gradient_checkpointing"}
+LOGGED = {"log_step", "gradient_checkpointing"}
+"""Flags with which a run that goes on must go on."""
+UNASKED = NEUTRAL | LOGGED | {"experiment", "from_config"}
 """Flags that may differ between what a finished run was made with and what is asked."""
 
 
@@ -82,7 +84,8 @@ def how_far(run: Run, overwrite: bool) -> str:
             )
     if about.get("end"):
         return "finished"
-    return "begun" if (run.folder / STATE).is_file() else "missing"
+    same = all(config.get(key) == run.asked[key] for key in LOGGED & run.asked.keys())
+    return "begun" if same and (run.folder / STATE).is_file() else "missing"
 
 
 def read_command(method: str, argv: Sequence[str]) -> dict[str, Any]:

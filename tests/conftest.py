@@ -234,6 +234,12 @@ def clean_argv(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do not wait for the disk: no test cuts the power. `torture.py` waits."""
+    monkeypatch.setattr("os.fsync", lambda _: None)
+
+
+@pytest.fixture(autouse=True)
 def seeded() -> None:
     """Start every test from the same random numbers."""
     torch.manual_seed(0)

@@ -327,7 +327,7 @@ def test_a_process_without_rows_gets_a_batch_of_weight_zero():
 
 
 def test_a_process_after_the_first_writes_nothing(tmp_path, monkeypatch):
-    from fine_tune.log import TrainLog, write_curves
+    from fine_tune.log import TrainLog
     from fine_tune.path import write_json
 
     monkeypatch.setenv("RANK", "1")
@@ -337,5 +337,4 @@ def test_a_process_after_the_first_writes_nothing(tmp_path, monkeypatch):
             log.update(step, {"lr": 0.1})
             log.save(step, torch.nn.Linear(1, 1))
     write_json(tmp_path / "x.json", {})
-    write_curves(tmp_path / "log", {"dev/loss": {1: 0.5}})
     assert not list(tmp_path.iterdir())

@@ -335,9 +335,9 @@ NEEDED = {
     "run_probing": ["--probing_exp", "pkd_cls_user_defined", "--teacher_indices", "2,4"],
 }
 """Flags without which a script does not run."""
-BY_SCRIPT = [script if number < 3 else pytest.param(script, marks=pytest.mark.slow)
+BY_SCRIPT = [script if number < 2 else pytest.param(script, marks=pytest.mark.slow)
              for number, script in enumerate(SCRIPT_VALUES)]  # fmt: skip
-"""All of them; the first three stand for the others in the fast set."""
+"""All of them; the first two stand for the others in the fast set."""
 
 
 @pytest.mark.parametrize("script", BY_SCRIPT)

@@ -61,7 +61,9 @@ def table(task: str) -> bytes:
     return "\n".join([header] * bool(header) + [labelled(task, row) for row in range(4)]).encode() + b"\n"
 
 
-@pytest.mark.parametrize("task", ["sst2", "mnli", "boolq", "cola", "stsb"])
+@pytest.mark.parametrize(
+    "task", ["sst2", "boolq", *(pytest.param(t, marks=pytest.mark.slow) for t in ("mnli", "cola", "stsb"))]
+)
 @given(cases=st.data())
 @fuzz
 def test_damaged_tables_are_read_or_refused(task, cases, data):
@@ -214,7 +216,13 @@ def test_nested_json_is_refused(tmp_path):
         read_json(tmp_path / "config.json")
 
 
-@pytest.mark.parametrize("name", ["states.npy", "logits.npy", "check.json", "row_id.npy", "input_ids.npy"])
+CACHED = [
+    "row_id.npy",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("states.npy", "logits.npy", "check.json")),
+]
+
+
+@pytest.mark.parametrize("name", CACHED)
 def test_a_damaged_cache_is_refused_in_one_line_that_names_it(name, data, run, teacher, refused):
     words = ("--teacher_exp", "teacher", "--task", "sst2", "--device_id", -1, "--total_step", 1, "--batch_size", 8)
     words += ("--teacher_cache", "states", "--no_preflight")

@@ -100,6 +100,7 @@ def test_between_the_limits_of_eps_the_gap_is_a_fiftieth_of_the_way_even_at_a_hu
     assert ours <= 0.02 * moved
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("beta1", "beta2"), [(0.0, 0.999), (0.5, 0.75), (0.9, 0.95), (0.99, 0.999)])
 def test_other_decays_of_the_moments_are_followed_as_well(beta1, beta2):
     ours, theirs, _ = distances(OptimConfig(lr=1e-4, beta1=beta1, beta2=beta2), 1e-2)
@@ -130,7 +131,7 @@ def test_the_state_of_the_parent_module_holds_all_rows_up_to_date():
     assert (saved[waiting] != before[waiting]).any(1).all()
 
 
-@pytest.mark.parametrize("every", [1, 7, 150])
+@pytest.mark.parametrize("every", [7, *(pytest.param(every, marks=pytest.mark.slow) for every in (1, 150))])
 def test_reading_rows_between_updates_changes_rounding_only(every):
     config = OptimConfig(lr=1e-4)
     (one, a), (other, b) = lazy(config, 1e-2), lazy(config, 1e-2, every)

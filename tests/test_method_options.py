@@ -165,6 +165,7 @@ def test_named_student_layers_start_from_the_layers_they_learn(
         assert not any(copied(data.state("r", 1), source, layers).values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "words"),
     [(LAD_PROBE, (*LAD_USER, "--gate_indices", 3)), (PKD_PROBE, (*PKD_USER, "--teacher_indices", 3)),

@@ -11,10 +11,10 @@ from torch import nn
 from transformers.models.bert.modeling_bert import BertIntermediate
 
 import fine_tune.precision as module
-from fine_tune.log import compile_seconds
 from fine_tune.meter import Meter
 from fine_tune.model.classifier import Classifier, pretrained_encoder
 from fine_tune.model.gate import GateChain, GateShape
+from fine_tune.placement import compile_seconds
 from fine_tune.precision import resolve_precision, set_precision
 from fine_tune.teacher import LiveTeacher
 
@@ -26,6 +26,8 @@ SOURCE = {
     "run_student_fine_tune": ("--teacher_exp", "teacher"),
     "run_lad_distil": ("--teacher_exp", "teacher", "--gate_lr", 1e-3),
 }
+BY_SCRIPT = [pytest.param(script, marks=[] if script == "run_lad_distil" else pytest.mark.slow) for script in SOURCE]
+"""All of them; LAD stands for the others in the fast set."""
 
 
 def flags(script: str, encoder: str) -> tuple[object, ...]:
@@ -140,6 +142,7 @@ def emulated(monkeypatch):
     monkeypatch.setattr(module, "has_bfloat16", lambda device: True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", SOURCE)
 def test_what_a_run_in_bfloat16_measures_is_float32(script, run, data, teacher, encoder, emulated, monkeypatch):
     seen: dict[str, set[torch.dtype]] = {"teacher": set(), "teacher states": set()}
@@ -171,7 +174,7 @@ def losses(data, experiment: str, name: str = "loss") -> list[float]:
     return [line[name] for line in data.metrics(experiment)]
 
 
-@pytest.mark.parametrize("script", SOURCE)
+@pytest.mark.parametrize("script", BY_SCRIPT)
 def test_bfloat16_stays_close_to_float32(script, data, run, teacher, encoder, emulated):
     base = flags(script, encoder)
     run(script, "--experiment", "full", *base)
@@ -187,6 +190,7 @@ def test_bfloat16_stays_close_to_float32(script, data, run, teacher, encoder, em
         torch.testing.assert_close(value, full[key], rtol=0, atol=5e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", [("--precision", "bf16"), ("--amp",)], ids=str)
 def test_evaluation_and_prediction_in_bfloat16(given, data, run, teacher, emulated):
     ask = ("--experiment", "teacher", "--task", "sst2", *CPU, "--do_predict")
@@ -208,7 +212,7 @@ def test_evaluation_and_prediction_in_bfloat16(given, data, run, teacher, emulat
     assert lower == pytest.approx(loss, rel=0.01)
 
 
-@pytest.mark.parametrize("script", SOURCE)
+@pytest.mark.parametrize("script", BY_SCRIPT)
 def test_layers_computed_again_give_the_same_losses(script, data, run, teacher, encoder, monkeypatch):
     calls, forward = [], BertIntermediate.forward  # a part of every layer
     monkeypatch.setattr(BertIntermediate, "forward", lambda self, x: calls.append(self.training) or forward(self, x))

@@ -211,6 +211,7 @@ def test_a_wrong_run_is_refused_before_it_leaves_anything(name, data, sound, run
     run(*LAD, *SHORT, *words, "--no_preflight")
 
 
+@pytest.mark.slow
 def test_a_sound_run_is_let_through(data, sound, run):
     for script, more in (("run_lad_distil", ()), ("run_kd_distil", ()), ("run_student_fine_tune", ())):
         run(script, "--experiment", script, *LAD[3:], *SHORT, *more)
@@ -244,6 +245,7 @@ def test_a_dry_run_refuses_the_cache_that_the_run_would(data, sound, refused):
     assert told in refused(*LAD, *SHORT, "--teacher_cache", "logits", "--dry_run")
 
 
+@pytest.mark.slow
 def test_what_a_run_holds_already_is_room_for_it(data, sound, run, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10**9))
     run(*LAD, *SHORT)

@@ -17,6 +17,7 @@ def runs(data, run, teacher):
     return data.run("lad"), data.run("alone")
 
 
+@pytest.mark.slow
 def test_pictures_of_a_run(run, runs, capsys):
     capsys.readouterr()
     run("plot_run", *runs)

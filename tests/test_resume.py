@@ -141,6 +141,7 @@ def test_tensorboard_has_every_point_once(data, run, teacher, monkeypatch):
             assert [point.step for point in events.Scalars(f"train/{metric}")] == [5, 10, 12]
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_says_how_to_go_on_and_is_not_overwritten(data, run, teacher, refused, monkeypatch, caplog):
     cut(run, monkeypatch, *LAD)
     assert [line for line in caplog.messages if "SIGTERM after update 8" in line]
@@ -166,6 +167,7 @@ def test_a_run_goes_on_only_with_what_it_began_with(name, data, run, teacher, re
     assert (data.run("cut") / STATE).read_bytes() == state
 
 
+@pytest.mark.slow
 def test_other_rows_or_another_teacher_are_no_way_to_go_on(data, run, teacher, refused, monkeypatch):
     cut(run, monkeypatch, *LAD)
     file = data.file("SST-2/train.tsv")
@@ -191,6 +193,7 @@ def test_resume_begins_what_is_not_there_and_leaves_what_is_complete(data, run, 
     assert {path.name: path.stat().st_mtime_ns for path in data.run("cut").iterdir()} == files
 
 
+@pytest.mark.slow
 def test_what_was_killed_before_its_first_update_goes_on(data, run, teacher, monkeypatch):
     """Before its first state, too: there is nothing but the folder then."""
     with monkeypatch.context() as patch, pytest.raises(Killed):

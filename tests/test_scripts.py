@@ -179,9 +179,9 @@ TRAINING = {
     "run_probing": (*TAUGHT, "--probing_exp", "pkd_cls_user_defined", "--teacher_indices", "2,4"),
     "run_kd_distil": TAUGHT,
 }
-BY_SCRIPT = [script if number < 3 else pytest.param(script, marks=pytest.mark.slow)
+BY_SCRIPT = [script if number < 2 else pytest.param(script, marks=pytest.mark.slow)
              for number, script in enumerate(TRAINING)]  # fmt: skip
-"""All of them; the first three stand for the others in the fast set."""
+"""All of them; the first two stand for the others in the fast set."""
 
 
 def training(script, encoder):

@@ -242,7 +242,7 @@ def test_a_folder_that_no_suite_made_is_left_alone(data, refused, teacher, made)
     folder = data.run("s-ft-1")
     folder.mkdir()
     (folder / "config.json").write_text("{}", encoding="utf-8")
-    assert "has no run.json, so it may be another's" in refused("run_suite", *TWO)
+    assert "has no run.json with its command, so it may be another's" in refused("run_suite", *TWO)
     (folder / "run.json").write_text("{", encoding="utf-8")
     assert "run.json: not a JSON file" in refused("run_suite", *TWO)
     (folder / "config.json").unlink()
@@ -495,6 +495,7 @@ def test_a_student_of_another_teacher_is_not_taken_for_finished(data, run, refus
     assert "teacher_sha256" in refused("run_suite", *flags)
 
 
+@pytest.mark.slow
 def test_flags_without_a_bearing_on_the_result_may_differ(data, run, teacher, made):
     run("run_suite", *QUICK, "--methods", "kd")
     run("run_suite", *QUICK, "--methods", "kd", "--set", "teacher_cache=logits", "--set", "log_step=1")
