@@ -72,10 +72,11 @@ def main() -> None:
         for split in ("train", "dev"):  # the rows' cache is no cost of safety
             load_split(TASKS["sst2"], split, load_tokenizer(args.encoder), args.max_seq_len)
         ours = ["--experiment", "ours", "--teacher_exp", "teacher", "--total_step", "1000", *shared]
+        ours += ["--state_step", "10", "--ckpt_step", "20"]
         calls = [(preflight, name) for name in CHECKS]
         calls += [(Snapshot, "save"), (log, "save_checkpoint"), (Snapshot, "load"), (log.TrainLog, "go_on")]
         with timing(times, *calls), ticking(tick):
-            run_lad_distil.main([*ours, "--state_step", "10", "--ckpt_step", "20"])
+            run_lad_distil.main(ours)
         updates = [after - before for before, after in zip(clock, clock[1:], strict=False)]
         size = (data_dir() / "fine_tune_experiment" / "ours_bert_sst2" / STATE).stat().st_size
         clock[:] = [0.0] * args.steps  # the next update is the last

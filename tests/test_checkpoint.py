@@ -234,6 +234,7 @@ def test_a_folder_without_checkpoints_says_so(tmp_path):
         pick_checkpoint(tmp_path, None, "--ckpt")
 
 
+@pytest.mark.slow
 def test_the_best_and_the_last_checkpoint_are_kept_on_demand(data, run, teacher, refused):
     """And the others only where they were scored."""
     about = ("--task", "sst2", "--device_id", -1)

@@ -85,6 +85,7 @@ def distances(config: OptimConfig, scale: float) -> tuple[float, float, float]:
     return ours, theirs, float((truth - start()).abs().mean())
 
 
+@pytest.mark.slow
 # sqrt(v) far above eps = 1e-8; between, where one number per update stands for the sum; about; and far below.
 @pytest.mark.parametrize(("scale", "factor"), [(1e-2, 1.0), (1e-7, 3.0), (1e-9, 1.0), (1e-11, 1.0)])
 def test_lazy_rows_are_as_close_to_the_truth_as_dense_ones(scale, factor):

@@ -218,6 +218,7 @@ def test_a_narrower_student_learns(method, data, run, teacher, projected):
         assert (student.projection.weight - start).abs().max() > 0.01 and start.std() < 0.04
 
 
+@pytest.mark.slow
 def test_a_student_of_another_width_is_projected_and_says_so(data, run, teacher, projected, capsys):
     for method, width in (("lad_no", 8), ("kd", 8), ("pkd-skip", 32)):
         script, *words = flags(method, *EXACT, *NARROW, "--d_model", width, "--no_preflight", gate={"lr": 0.01})

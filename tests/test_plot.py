@@ -101,6 +101,7 @@ def test_a_picture_left_by_an_earlier_call_is_named(run, write, capsys):
     assert f"{folder / 'gates.png'} is of an earlier call: these runs have no data for it" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_only_loss_of_fine_tuning_stands_beside_the_hard_losses(write):
     folders = [
         write("student", {"step": 1, "loss": 3.0, "hard_loss": 1.0}),

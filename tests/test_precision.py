@@ -212,6 +212,7 @@ def test_evaluation_and_prediction_in_bfloat16(given, data, run, teacher, emulat
     assert lower == pytest.approx(loss, rel=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", BY_SCRIPT)
 def test_layers_computed_again_give_the_same_losses(script, data, run, teacher, encoder, monkeypatch):
     calls, forward = [], BertIntermediate.forward  # a part of every layer

@@ -202,7 +202,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", [*FAULTS][:5] + [pytest.param(n, marks=pytest.mark.slow) for n in [*FAULTS][5:]])
 def test_a_wrong_run_is_refused_before_it_leaves_anything(name, data, sound, run, refused):
     spoil, words, message = FAULTS[name]
     spoil(data, sound)

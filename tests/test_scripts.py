@@ -369,6 +369,7 @@ def test_runs_can_be_read_after_the_encoder_has_gone(data, run, encoder, tmp_pat
     assert (data.run("t") / "SST-2.tsv").is_file() and (data.run("s") / "eval_dev.json").is_file()
 
 
+@pytest.mark.slow
 def test_updates_take_the_place_of_epochs_so_that_a_recipe_can_be_cut_short(data, run, encoder):
     source = ("--ptrain_ver", encoder, "--max_seq_len", 24)
     run("run_fine_tune", "--experiment", "t", "--task", "sst2", *CPU, *source, "--epoch", 50, "--total_step", 2)

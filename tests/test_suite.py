@@ -485,6 +485,7 @@ def test_a_run_that_fails_ends_the_suite_with_its_message(data, teacher, refused
     assert data.config("s-ft-1", name="run.json")["end"] and not data.run("s-lad-1").exists()
 
 
+@pytest.mark.slow
 def test_a_student_of_another_teacher_is_not_taken_for_finished(data, run, refused, teacher, made):
     flags = (*QUICK, "--methods", "ft")
     run("run_suite", *flags)
