@@ -52,12 +52,13 @@ def judge(teacher: Loaded, split: Split, device: torch.device) -> None:
     """
     assert split.label is not None
     teacher.model.to(device)
-    order, start = np.random.default_rng(0).permutation(len(split)), time.monotonic()
+    order, start = np.random.default_rng(0).permutation(len(split)), 0.0
     told, name = recorded(teacher, split), f"teacher {teacher.folder.name}, checkpoint {teacher.step}"
     answers: list[Answers] = []
     for begin, end in itertools.pairwise((0, *ROWS)):
         rows = order[begin:end]
         answers.append(ask(teacher, split, rows, device))
+        start = start or time.monotonic()  # the first rows are a warm-up
         gold, guess = split.label[order[:end]], np.concatenate(answers)
         if why := fault(split.task, gold, guess, told):
             raise ValueError(f"{name}: {why}; it was judged on {len(gold)} rows of {split.name}")
@@ -66,7 +67,7 @@ def judge(teacher: Loaded, split: Split, device: torch.device) -> None:
             return
         if 2 * (time.monotonic() - start) > SECONDS:  # the next rows would double it
             if not settled:
-                logger.warning("%s was not judged: %d rows took %.0f s", name, end, time.monotonic() - start)
+                logger.warning("%s was not judged: %d rows are too few, and more would take too long", name, end)
             return
 
 
