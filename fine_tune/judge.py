@@ -108,7 +108,7 @@ def fault(task: Task, gold: Answers, guess: Answers, told: float | None) -> str 
         words = ", ".join(
             f"{task.labels[own]} means {task.labels[real]}" for own, real in enumerate(order) if own != real
         )
-        better = accuracy(gold, np.array(order)[guess.astype(int)])
+        better = metric("accuracy")(gold, np.array(order)[guess.astype(int)])
         return f"accuracy {seen:.3f}, but {better:.3f} if {words}: its classes have another order than the data's"
     idle = 0.0 if task.regression else share_of_largest(gold)
     enough = ENOUGH if np.ptp(guess) else ENOUGH // 2
@@ -117,11 +117,6 @@ def fault(task: Task, gold: Answers, guess: Answers, told: float | None) -> str 
         what = "its answers have nothing to do with the labels"
         return f"{name} {seen:.3f}{common}: {what}; was it fine-tuned on {task.name}?"
     return None
-
-
-def accuracy(gold: Answers, guess: Answers) -> float:
-    """Share of right answers."""
-    return float(np.mean(gold == guess))
 
 
 def share_of_largest(gold: Answers) -> float:

@@ -154,9 +154,9 @@ def check_run(loaded: Loaded, task: Task) -> None:
     """
     check_tokens(loaded.tokenizer, loaded.model.encoder.config)
     check_labels(task, loaded.model.encoder.config.id2label)
-    if has_own_tokenizer(loaded.folder):
-        own = load_tokenizer(str(loaded.folder / "tokenizer"))
-        if fingerprint(own) != fingerprint(loaded.tokenizer):
+    own = str(loaded.folder / "tokenizer")
+    if has_own_tokenizer(loaded.folder) and loaded.tokenizer.name_or_path != own:
+        if fingerprint(load_tokenizer(own)) != fingerprint(loaded.tokenizer):
             raise ValueError(
                 f"--ptrain_ver {loaded.tokenizer.name_or_path}: its tokenizer is not the one in {loaded.folder}, which "
                 "the model was trained with; leave the flag out"
