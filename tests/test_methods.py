@@ -63,6 +63,7 @@ def made(shelf: Data) -> Callable[..., Made]:
                 seen.append((model, copy.deepcopy(model.state_dict())))
 
             with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("DATA_DIR", str(shelf.root))
                 patch.setattr(LiveTeacher, "__init__", watch)
                 script, *words = flags(method, *GOLDEN_RUN, gate={"lr": 0.01})
                 call(script, "--experiment", name, *words, *more)
