@@ -67,6 +67,8 @@ METHODS: dict[str, tuple[Callable[..., None], type[Released], list[str]]] = {
     "kd": (run_kd_distil.main, ReleasedKd, ["--teacher_exp", "teacher"]),
 }
 WARM_UP = 40
+MEMORY_STEPS = 760
+"""Updates of ours, after the warm-up, by which its memory hardly grows any more."""
 
 
 def product_flops(rows: Sequence[int], weight: Sequence[int], *_: Any, **__: Any) -> int:
@@ -216,7 +218,7 @@ def peak_memory(args: argparse.Namespace, device: torch.device) -> int:
         for _ in range(4):
             rival.step()
     else:
-        args.rounds, args.our_steps = 1, 40
+        args.rounds, args.our_steps = 1, MEMORY_STEPS
         run_ours(args, Contest(args, device, lambda: {"released": 0.0}))
     return torch.cuda.max_memory_allocated(device) // 10**6 if device.type == "cuda" else resident_peak()
 
