@@ -68,7 +68,7 @@ METHODS: dict[str, tuple[Callable[..., None], type[Released], list[str]]] = {
 }
 WARM_UP = 40
 MEMORY_STEPS = 760
-"""Updates of ours, after the warm-up, by which its memory hardly grows any more."""
+"""Updates of ours, after the warm-up, before its memory is read: it grows with the lengths seen, ever more slowly."""
 
 
 def product_flops(rows: Sequence[int], weight: Sequence[int], *_: Any, **__: Any) -> int:
