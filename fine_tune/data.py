@@ -5,9 +5,11 @@ What is kept are flat arrays, memory-mapped. Shapes: B batch, S tokens.
 Departure from the released code, which tokenises twice per step.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,11 +132,22 @@ def load_split(task: Task, name: str, tokenizer: PreTrainedTokenizerFast, max_se
     with distributed.main_first():
         fill_cache(folder, task, name, tokenizer, max_seq_len)
     facts: dict[str, Any] = {"pad_id": tokenizer.pad_token_id, "max_seq_len": max_seq_len, "key": folder.name}
-    try:
+    with reading_cache(folder):
         arrays = {file.stem: np.load(file, mmap_mode="r") for file in folder.glob("*.npy")}
         label = arrays.pop("label", None)
         return Split(task=task, name=name, label=label, **facts, **arrays)
-    except (ValueError, TypeError, EOFError) as error:
+
+
+@contextlib.contextmanager
+def reading_cache(folder: Path) -> Iterator[None]:
+    """Read a cache inside; what its files raise for being damaged becomes one line.
+
+    Raises:
+        ValueError: They are; the message names the folder to delete.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, EOFError) as error:
         raise ValueError(f"{folder}: a damaged cache ({first_line(error)}); delete it, it is filled anew") from None
 
 

@@ -29,8 +29,7 @@ from tqdm import tqdm
 from fine_tune import build, distributed
 from fine_tune.batches import Batch, by_length
 from fine_tune.config import OutputsConfig, RunConfig, SpeedConfig
-from fine_tune.data import Split
-from fine_tune.flag import first_line
+from fine_tune.data import Split, reading_cache
 from fine_tune.load import Loaded
 from fine_tune.path import cache_dir, digest, existing, fill_folder, read_json, write_json
 from fine_tune.teacher import LEVELS, LiveTeacher, Needs, Teacher, TeacherOutput
@@ -145,11 +144,9 @@ def open_teacher(
             logger.info("teacher cache of %s: filling %s", about, folder)
             batches = islice(build.updates_of(cfg, split), CHECKED)
             fill_folder(folder, lambda building: fill(building, live, split, level, layers, batches))
-    try:
+    with reading_cache(folder):
         difference = float(read_json(folder / "check.json")["largest_difference"])
         cached = CachedTeacher(folder, split, level, layers, dtype)
-    except (ValueError, TypeError, KeyError, EOFError) as error:
-        raise ValueError(f"{folder}: a damaged cache ({first_line(error)}); delete it, it is filled anew") from None
     logger.info("teacher cache of %s: %s; largest difference to the live teacher: %g", about, folder, difference)
     return cached
 
