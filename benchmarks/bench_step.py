@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,7 @@ def main() -> None:
             return rates | {"released": seconds(rival.step, device)}
 
         contest = Contest(args, device, between)
-        run_ours(args, contest)
+        run_ours(args, contest.tick, contest.tokens)
         peaks = {f"{name}_peak_mb": memory_alone(name) for name in ("ours", "released")} if args.memory else {}
     print(json.dumps(figures(args, contest) | peaks))
 
@@ -162,16 +163,17 @@ def new_rival(args: argparse.Namespace, device: torch.device) -> Released:
     return METHODS[args.method][1](teacher, args.batch_size, device)
 
 
-def run_ours(args: argparse.Namespace, contest: Contest) -> None:
-    """Run the training script until the contest is over."""
+def run_ours(args: argparse.Namespace, tick: Callable[[], bool], tokens: list[int]) -> None:
+    """Run the training script until `tick` ends it; note the tokens of its micro-batches."""
     script, _, own_flags = METHODS[args.method]
     speed = ["--precision", args.precision, *(["--compile"] if args.compile else [])]
     if args.method == "teacher":
         own_flags = [*own_flags, "--ptrain_ver", args.encoder, "--max_seq_len", str(args.max_seq_len)]
     if args.teacher_cache != "none":
         speed += ["--teacher_cache", args.teacher_cache]
-    duration = ["--total_step", "1000000", "--warmup_step", "1", "--lr", "1e-5"]
-    with ticking(contest.tick), counting(contest.tokens):
+    total = WARM_UP + max(args.rounds * args.our_steps, MEMORY_STEPS)
+    duration = ["--total_step", str(total), "--warmup_step", "1", "--lr", "1e-5"]
+    with ticking(tick), counting(tokens):
         script(["--experiment", f"ours-{args.memory_of or 'speed'}", *duration, *flags(args), *speed, *own_flags])
 
 
@@ -218,8 +220,8 @@ def peak_memory(args: argparse.Namespace, device: torch.device) -> int:
         for _ in range(4):
             rival.step()
     else:
-        args.rounds, args.our_steps = 1, MEMORY_STEPS
-        run_ours(args, Contest(args, device, lambda: {"released": 0.0}))
+        done = count(1)
+        run_ours(args, lambda: next(done) == WARM_UP + MEMORY_STEPS, [])  # no FLOPs counted: that takes memory
     return torch.cuda.max_memory_allocated(device) // 10**6 if device.type == "cuda" else resident_peak()
 
 

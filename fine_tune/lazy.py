@@ -15,6 +15,7 @@ updates such rows are within 1 or 2 % of the way that they went. Measured in tes
 """
 
 import math
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +48,7 @@ class LazyRows:
             )
         embedding.sparse = True
         self.weight, self.config, self.now = embedding.weight, config, 0
-        self.exp_avg, self.exp_avg_sq = torch.zeros_like(self.weight), torch.zeros_like(self.weight)
+        self.exp_avg, self.exp_avg_sq = untouched_zeros(self.weight), untouched_zeros(self.weight)
         self.reached = torch.zeros(len(self.weight), dtype=torch.int64)  # (V,)
         # For every l: the sum over t, over D_T, where eps = 0 (times sqrt(v)) and where v = 0 (times eps); and D_l.
         self.without_eps, self.without_v = torch.zeros(2, total_step + 1, dtype=torch.float64)
@@ -67,9 +68,10 @@ class LazyRows:
         eps = self.config.eps * (without_eps / without_v).nan_to_num(1.0)  # 0 / 0 while the learning rate is 0
         move = m * column(without_eps * now) / (v.sqrt() + column(eps))
         self.weight[rows] = self.weight[rows] * column(now / decay) - move
-        self.exp_avg[rows] = m * column(self.config.beta1**missed)
-        self.exp_avg_sq[rows] = v * column(self.config.beta2**missed)
         self.reached[rows] = self.now
+        moved = v.any(1)  # of other rows the moments stay untouched
+        self.exp_avg[rows[moved]] = (m * column(self.config.beta1**missed))[moved]
+        self.exp_avg_sq[rows[moved]] = (v * column(self.config.beta2**missed))[moved]
 
     def gradient(self) -> Tensor:
         """Sum the gradient by row; its values (rows, D) are the `grad` of the tensor returned, to be clipped there."""
@@ -112,6 +114,12 @@ class LazyRows:
         """Restore what `state_dict` gave."""
         for name in STATE:
             setattr(self, name, state[name])
+
+
+def untouched_zeros(like: Tensor) -> Tensor:
+    """Give float32 zeros, of which the system keeps those pages alone that have been written to."""
+    pages = mmap(-1, like.numel() * 4, flags=MAP_PRIVATE | MAP_ANONYMOUS)
+    return torch.frombuffer(pages, dtype=torch.float32).view(like.shape)
 
 
 def column(values: Tensor) -> Tensor:

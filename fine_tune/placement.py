@@ -3,18 +3,22 @@
 import sys
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from transformers.activations import GELUActivation
 
 from fine_tune.config import PrecisionConfig, SpeedConfig
 from fine_tune.model.classifier import Classifier, encoder_layers
 from fine_tune.model.dropout import Dropout
 from fine_tune.model.gate import HighwayGate
+from fine_tune.model.gelu import Gelu
 from fine_tune.model.linear import Linear
 from fine_tune.model.projection import without_projection
 from fine_tune.precision import set_precision
 
-FAST: dict[type[nn.Module], type[nn.Module]] = {nn.Dropout: Dropout, nn.Linear: Linear}
+FAST: dict[type[nn.Module], type[nn.Module]] = {nn.Dropout: Dropout, nn.Linear: Linear, GELUActivation: Gelu}
 """Modules of the libraries, and those of the same parameters that take their places."""
+LONG = 2
+"""Times as many tokens as a batch usually has, from which on a CPU computes layers again rather than keep them."""
 
 
 def place(model: nn.Module, device: torch.device, precision: PrecisionConfig, speed: SpeedConfig) -> None:
@@ -35,6 +39,8 @@ def place(model: nn.Module, device: torch.device, precision: PrecisionConfig, sp
         classifier.encoder.set_attn_implementation("on_cpu")
     if speed.gradient_checkpointing and isinstance(classifier, Classifier):
         checkpoint_gradients(classifier)
+    elif device.type == "cpu" and not speed.compile and isinstance(classifier, Classifier):
+        checkpoint_long_batches(classifier)
     if speed.compile:
         for layer in [
             *encoder_layers(model),
@@ -56,6 +62,27 @@ def checkpoint_gradients(model: Classifier) -> None:
     # The newer name, where transformers has it: the older one warns.
     old = model.encoder.gradient_checkpointing_enable
     getattr(model.encoder, "activation_checkpointing_enable", old)({"use_reentrant": False})
+
+
+def checkpoint_long_batches(model: Classifier) -> None:
+    """Have a model compute its layers again for its longest batches alone, if the library can: they set memory's peak.
+
+    Such a batch has more than `LONG` times the tokens that batches had on the mean so far. Results are the same.
+    """
+    if not model.linear_layer.weight.requires_grad or not model.encoder.supports_gradient_checkpointing:
+        return
+    checkpoint_gradients(model)
+    tokens, batches = 0, 0
+
+    def choose(encoder: nn.Module, _: tuple[()], inputs: dict[str, Tensor]) -> None:
+        nonlocal tokens, batches
+        if encoder.training:
+            now = inputs["input_ids"].numel()
+            tokens, batches = tokens + now, batches + 1
+            for layer in encoder_layers(encoder):
+                layer.gradient_checkpointing = now * batches > LONG * tokens
+
+    model.encoder.register_forward_pre_hook(choose, with_kwargs=True)
 
 
 def compile_seconds() -> float:

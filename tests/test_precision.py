@@ -14,7 +14,7 @@ import fine_tune.precision as module
 from fine_tune.meter import Meter
 from fine_tune.model.classifier import Classifier, pretrained_encoder
 from fine_tune.model.gate import GateChain, GateShape
-from fine_tune.placement import compile_seconds
+from fine_tune.placement import checkpoint_long_batches, compile_seconds
 from fine_tune.precision import resolve_precision, set_precision
 from fine_tune.teacher import LiveTeacher
 
@@ -227,6 +227,31 @@ def test_layers_computed_again_give_the_same_losses(script, data, run, teacher, 
     one, other = data.state("kept", 4), data.state("again", 4)
     for key, value in one.items():
         torch.testing.assert_close(value, other[key], rtol=0, atol=1e-6)
+
+
+def test_long_batches_alone_have_their_layers_computed_again_with_the_same_results(encoder, monkeypatch):
+    """Dropout's masks included; evaluation in between neither has them computed again nor counts."""
+    calls, forward = [], BertIntermediate.forward
+    monkeypatch.setattr(BertIntermediate, "forward", lambda self, x: calls.append(self.training) or forward(self, x))
+    inputs = [torch.randint(5, 30, (4, length)) for length in (4, 4, 4, 4, 4, 16, 5)]
+
+    def trained(prepare):
+        torch.manual_seed(3)
+        model = Classifier(pretrained_encoder(str(encoder), 0.1), 2, 0.1)
+        prepare(model)
+        counts = []
+        for ids in inputs:
+            model.eval()(ids.repeat(9, 1), None, torch.zeros_like(ids).repeat(9, 1))
+            calls.clear()
+            out = model.train()(ids, None, torch.zeros_like(ids))
+            (out.logits.sum() + sum((states**2).sum() for states in out.hidden_states)).backward()
+            counts.append(len(calls) // model.num_layers)
+        return counts, {name: weights.grad for name, weights in model.named_parameters()}
+
+    (counts, mine), (_, plain) = trained(checkpoint_long_batches), trained(lambda model: None)
+    assert counts == [1, 1, 1, 1, 1, 2, 1]
+    for name, grad in plain.items():
+        assert torch.equal(mine[name], grad), name
 
 
 def test_an_architecture_whose_layers_cannot_be_computed_again_is_refused_by_flag(data, refused, albert):

@@ -1,8 +1,9 @@
-"""Linear layers whose float32 products oneDNN computes, on processors with AVX-512.
+"""Linear layers for a CPU: float32 by oneDNN, blocks of rows, gradients of weights gathered in float32.
 
-For float32 torch calls MKL, which on processors of other makers than Intel keeps to AVX2: half the rate or less. The
-format is the same, float32 throughout; sums are taken in another order. Everything else (GPUs, bfloat16, torch.compile,
-processors without AVX-512) goes torch's way, which is oneDNN for bfloat16 anyhow.
+For float32 torch calls MKL, which on processors of other makers than Intel keeps to AVX2: half the rate or less. With
+AVX-512 oneDNN does better, which torch calls for bfloat16 anyhow. The format is the same, float32 throughout; sums are
+taken in another order. Rows come in blocks (see `blocks`), and the parts of a weight's gradient are added up in
+float32. GPUs, torch.compile, and float32 without AVX-512 go torch's way.
 """
 
 from typing import Any
@@ -12,37 +13,53 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from fine_tune.model.blocks import ROWS, by_block, computed
+
 AVAILABLE = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
 def product(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Compute rows (..., I) times the transpose of weight (O, I), plus bias (O,): (..., O)."""
+    """Compute rows (N, I) times the transpose of weight (O, I), plus bias (O,): (N, O)."""
+    if rows.dtype != torch.float32:
+        return F.linear(rows, weight, bias)
     result: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
     return result
 
 
 class Product(torch.autograd.Function):
-    """`product` with a gradient."""
+    """`product` with a gradient, in a precision of its own."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """See `product`."""
-        rows = rows.contiguous()  # with gaps between its rows, the weight's gradient takes a hundred times longer
-        ctx.save_for_backward(rows, weight)
-        return product(rows, weight, bias)
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """See `product`; rows (..., I), computed in `dtype`."""
+        # Contiguous: with gaps between its rows, the weight's gradient takes a hundred times longer.
+        low, low_weight = rows.to(dtype).contiguous(), weight.to(dtype)
+        ctx.save_for_backward(low, low_weight)
+        ctx.dtypes = [None if each is None else each.dtype for each in (rows, weight, bias)]
+        result = by_block(product, (low.flatten(0, -2),), low_weight, None if bias is None else bias.to(dtype))
+        return result.view(*rows.shape[:-1], len(weight))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         """Gradients of rows, weight and bias, those that are wanted."""
         rows, weight = ctx.saved_tensors
-        wants_rows, wants_weight, wants_bias = ctx.needs_input_grad
-        flat = grad.flatten(0, -2)  # (N, O)
-        return (
-            product(grad, weight.t()) if wants_rows else None,
-            product(flat.t(), rows.flatten(0, -2).t()) if wants_weight else None,
-            flat.sum(0) if wants_bias else None,
-        )
+        wants_rows, wants_weight, wants_bias, _ = ctx.needs_input_grad
+        rows_dtype, _, bias_dtype = ctx.dtypes
+        flat = grad.flatten(0, -2).contiguous()  # (N, O)
+        of_rows = by_block(product, (flat,), weight.t()).view(rows.shape).to(rows_dtype) if wants_rows else None
+        of_weight = weight_gradient(flat, rows.flatten(0, -2)) if wants_weight else None
+        return of_rows, of_weight, flat.sum(0).to(bias_dtype) if wants_bias else None, None
+
+
+def weight_gradient(grad: Tensor, rows: Tensor) -> Tensor:
+    """Sum the products of grad (N, O) and rows (N, I) over all rows: (O, I), float32."""
+    total: Tensor | None = None
+    for part, of_rows in zip(grad.split(ROWS[grad.dtype]), rows.split(ROWS[grad.dtype]), strict=True):
+        block = computed(product, part.t(), of_rows.t())
+        total = block.float() if total is None else total.add_(block)
+    assert total is not None
+    return total
 
 
 class Linear(nn.Linear):
@@ -50,7 +67,8 @@ class Linear(nn.Linear):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Map (..., I) to (..., O)."""
-        other = rows.dtype != torch.float32 or rows.device.type != "cpu" or torch.is_autocast_enabled("cpu")
-        if other or not AVAILABLE or torch.compiler.is_compiling():
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else rows.dtype
+        by_onednn = dtype == torch.bfloat16 or (dtype == torch.float32 and AVAILABLE)
+        if rows.device.type != "cpu" or not by_onednn or torch.compiler.is_compiling():
             return F.linear(rows, self.weight, self.bias)
-        return Product.apply(rows, self.weight, self.bias)  # type: ignore[no-any-return, no-untyped-call]
+        return Product.apply(rows, self.weight, self.bias, dtype)  # type: ignore[no-any-return, no-untyped-call]

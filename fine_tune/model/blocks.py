@@ -1,0 +1,62 @@
+"""Operators on a CPU, applied to a block of rows at a time, so that few kernels are kept and none lies among tensors.
+
+oneDNN makes a kernel for every number of rows an operator meets, of half a megabyte, a dozen of them for every length
+of a sentence, and keeps them. Rows in blocks come in few numbers. What is made stays for good; allocated between
+tensors that come and go, it would leave the C library with holes that fit none of the next step's. So a kernel is made
+in a thread of its own, to which glibc gives memory apart.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+
+ROWS = {torch.float32: 256, torch.bfloat16: 512}
+"""Rows of a block, by format: large enough for products at nearly full speed."""
+
+Operator = Callable[..., Tensor]
+
+_made: set[tuple[object, ...]] = set()
+
+
+def by_block(operator: Operator, rows: tuple[Tensor, ...], *others: Tensor | None) -> Tensor:
+    """Compute `operator(*rows, *others)` a block at a time, where every row of the result depends on its own alone.
+
+    Args:
+        operator: A function of a module, which has no other state.
+        rows: Tensors (N, ..) of which each row of the result needs one row.
+        others: What every block needs whole.
+
+    Returns:
+        (N, ..).
+    """
+    count, size = len(rows[0]), ROWS[rows[0].dtype]
+    if count <= size:
+        return computed(operator, *rows, *others)
+    result: Tensor | None = None
+    for start in range(0, count, size):
+        block = computed(operator, *(each[start : start + size] for each in rows), *others)
+        if result is None:
+            result = block.new_empty(count, *block.shape[1:])
+        result[start : start + size] = block
+    assert result is not None
+    return result
+
+
+def computed(operator: Operator, *arguments: Tensor | None) -> Tensor:
+    """Compute `operator(*arguments)`; for tensors of new shapes once before in a thread of its own."""
+    shapes = (None if each is None else (each.shape, each.stride(), each.dtype) for each in arguments)
+    kernel = (operator, torch.get_num_threads(), *shapes)
+    if kernel not in _made:
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(make, operator, torch.get_num_threads(), arguments).result()
+        _made.add(kernel)
+    return operator(*arguments)
+
+
+@torch.no_grad()
+def make(operator: Operator, threads: int, arguments: tuple[Tensor | None, ...]) -> None:
+    """Run an operator for the sake of its kernel, which is made for a number of threads."""
+    torch.set_num_threads(threads)
+    operator(*arguments)
