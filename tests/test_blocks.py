@@ -94,8 +94,9 @@ def test_gelu_is_torchs(dtype: torch.dtype) -> None:
     assert torch.equal(results[0][1], results[1][1])
 
 
-def test_gelu_written_in_python_stays() -> None:
-    """Of a configuration that asks for it."""
+def test_other_kinds_of_gelu_stay() -> None:
+    """Written in Python, of a configuration that asks for it; in float64."""
     values = torch.randn(7, 3)
     mine, theirs = Gelu(use_gelu_python=True), GELUActivation(use_gelu_python=True)
     assert torch.equal(mine(values), theirs(values))
+    assert torch.equal(Gelu()(values.double()), F.gelu(values.double()))
