@@ -69,7 +69,7 @@ class LazyRows:
         move = m * column(without_eps * now) / (v.sqrt() + column(eps))
         self.weight[rows] = self.weight[rows] * column(now / decay) - move
         self.reached[rows] = self.now
-        moved = v.any(1)  # of other rows the moments stay untouched
+        moved = m.any(1) | v.any(1)  # of other rows the moments stay untouched
         self.exp_avg[rows[moved]] = (m * column(self.config.beta1**missed))[moved]
         self.exp_avg_sq[rows[moved]] = (v * column(self.config.beta2**missed))[moved]
 

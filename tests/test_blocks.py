@@ -62,7 +62,7 @@ def test_an_error_reaches_the_caller_and_no_kernel_counts_as_made() -> None:
             by_block(broken, (torch.ones(2, 3),))
 
 
-def test_a_kernel_is_made_for_the_callers_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kernel_is_made_for_the_callers_number_of_threads() -> None:
     """oneDNN keeps kernels for a number of threads, and a new thread has all of the machine's."""
     counts: list[int] = []
 
