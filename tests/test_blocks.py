@@ -12,7 +12,7 @@ from transformers.activations import GELUActivation
 from fine_tune.model.blocks import ROWS, by_block
 from fine_tune.model.gelu import Gelu
 
-LIMIT = ROWS[torch.float32]
+LIMIT = ROWS
 
 
 def double_and_add(rows: Tensor, other: Tensor) -> Tensor:

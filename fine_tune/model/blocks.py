@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-ROWS = {torch.float32: 512, torch.bfloat16: 512}
-"""Rows of a block, by format that comes in blocks: products of fewer are slower, larger blocks keep more kernels."""
+ROWS = 512
+"""Rows of a block: products of fewer are slower, larger blocks keep more kernels."""
 
 Operator = Callable[..., Tensor]
 
@@ -31,26 +31,27 @@ def by_block(operator: Operator, rows: tuple[Tensor, ...], *others: Tensor | Non
     Returns:
         (N, ..).
     """
-    count, size = len(rows[0]), ROWS[rows[0].dtype]
-    if count <= size:
+    count = len(rows[0])
+    if count <= ROWS:
         return computed(operator, *rows, *others)
     result: Tensor | None = None
-    for start in range(0, count, size):
-        block = computed(operator, *(each[start : start + size] for each in rows), *others)
+    for start in range(0, count, ROWS):
+        block = computed(operator, *(each[start : start + ROWS] for each in rows), *others)
         if result is None:
             result = block.new_empty(count, *block.shape[1:])
-        result[start : start + size] = block
+        result[start : start + ROWS] = block
     assert result is not None
     return result
 
 
 def computed(operator: Operator, *arguments: Tensor | None) -> Tensor:
     """Compute `operator(*arguments)`; for tensors of new shapes once before in a thread of its own."""
+    threads = torch.get_num_threads()
     shapes = (None if each is None else (each.shape, each.stride(), each.dtype) for each in arguments)
-    kernel = (operator, torch.get_num_threads(), *shapes)
+    kernel = (operator, threads, *shapes)
     if kernel not in _made:
-        with ThreadPoolExecutor(1) as thread:
-            thread.submit(make, operator, torch.get_num_threads(), arguments).result()
+        with ThreadPoolExecutor(1) as apart:
+            apart.submit(make, operator, threads, arguments).result()
         _made.add(kernel)
     return operator(*arguments)
 

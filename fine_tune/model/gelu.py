@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from transformers.activations import GELUActivation
 
-from fine_tune.model.blocks import ROWS, by_block
+from fine_tune.model.blocks import by_block
 
 
 class Blocks(torch.autograd.Function):
@@ -34,8 +34,7 @@ class Gelu(GELUActivation):  # type: ignore[misc]
 
     def forward(self, values: Tensor) -> Tensor:
         """Map every value."""
-        other = values.device.type != "cpu" or values.dtype not in ROWS or self.act is not F.gelu
-        if other or torch.compiler.is_compiling():
+        if values.device.type != "cpu" or torch.compiler.is_compiling() or self.act is not F.gelu:
             result: Tensor = super().forward(values)
             return result
         return Blocks.apply(values)  # type: ignore[no-any-return, no-untyped-call]

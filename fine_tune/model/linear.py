@@ -55,7 +55,7 @@ class Product(torch.autograd.Function):
 def weight_gradient(grad: Tensor, rows: Tensor) -> Tensor:
     """Sum the products of grad (N, O) and rows (N, I) over all rows: (O, I), float32."""
     total: Tensor | None = None
-    for part, of_rows in zip(grad.split(ROWS[grad.dtype]), rows.split(ROWS[grad.dtype]), strict=True):
+    for part, of_rows in zip(grad.split(ROWS), rows.split(ROWS), strict=True):
         block = computed(product, part.t(), of_rows.t())
         total = block.float() if total is None else total.add_(block)
     assert total is not None
