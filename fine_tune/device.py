@@ -1,7 +1,5 @@
 """Which device each model lives on, and how tensors get there."""
 
-import ctypes
-import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,18 +23,6 @@ def resolve_device(device_id: int | None, flag: str = "--device_id") -> torch.de
 def device_number(device: torch.device) -> int:
     """Turn a device back into its number, -1 for the CPU."""
     return device.index if device.type == "cuda" else -1
-
-
-def keep_freed_memory() -> None:
-    """Let the C library keep the memory of large tensors for the next step, where it is glibc.
-
-    By default it gives them back and asks anew: some 10,000 page faults a step for the embeddings' gradient alone.
-    """
-    mmap_threshold, trim_threshold = -3, -1  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD of malloc.h
-    if platform.libc_ver()[0] == "glibc":
-        library = ctypes.CDLL(None)
-        library.mallopt(mmap_threshold, 2**30)
-        library.mallopt(trim_threshold, 2**31 - 1)
 
 
 def to_device(value: Any, device: torch.device) -> Any:

@@ -15,12 +15,12 @@ updates such rows are within 1 or 2 % of the way that they went. Measured in tes
 """
 
 import math
-from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 
 import torch
 from torch import Tensor, nn
 
 from fine_tune.config import OptimConfig
+from fine_tune.memory import untouched_zeros
 
 NEGLIGIBLE = 1e-20
 """Share of a row's momentum that moves it no more."""
@@ -114,12 +114,6 @@ class LazyRows:
         """Restore what `state_dict` gave."""
         for name in STATE:
             setattr(self, name, state[name])
-
-
-def untouched_zeros(like: Tensor) -> Tensor:
-    """Give float32 zeros, of which the system keeps those pages alone that have been written to."""
-    pages = mmap(-1, like.numel() * 4, flags=MAP_PRIVATE | MAP_ANONYMOUS)
-    return torch.frombuffer(pages, dtype=torch.float32).view(like.shape)
 
 
 def column(values: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from transformers.activations import GELUActivation
 
 from fine_tune.config import PrecisionConfig, SpeedConfig
+from fine_tune.memory import give_back_gaps
 from fine_tune.model.classifier import Classifier, encoder_layers
 from fine_tune.model.dropout import Dropout
 from fine_tune.model.gate import HighwayGate
@@ -19,6 +20,8 @@ FAST: dict[type[nn.Module], type[nn.Module]] = {nn.Dropout: Dropout, nn.Linear: 
 """Modules of the libraries, and those of the same parameters that take their places."""
 LONG = 2
 """Times as many tokens as a batch usually has, from which on a CPU computes layers again rather than keep them."""
+NEARLY = 0.9
+"""Share of the tokens of the longest batch so far, from which on memory may reach a new peak."""
 
 
 def place(model: nn.Module, device: torch.device, precision: PrecisionConfig, speed: SpeedConfig) -> None:
@@ -72,15 +75,18 @@ def checkpoint_long_batches(model: Classifier) -> None:
     if not model.linear_layer.weight.requires_grad or not model.encoder.supports_gradient_checkpointing:
         return
     checkpoint_gradients(model)
-    tokens, batches = 0, 0
+    tokens, batches, most = 0, 0, 0
 
     def choose(encoder: nn.Module, _: tuple[()], inputs: dict[str, Tensor]) -> None:
-        nonlocal tokens, batches
+        nonlocal tokens, batches, most
         if encoder.training:
             now = inputs["input_ids"].numel()
-            tokens, batches = tokens + now, batches + 1
+            tokens, batches, most = tokens + now, batches + 1, max(most, now)
+            is_long = now * batches > LONG * tokens
+            if is_long and now > NEARLY * most:
+                give_back_gaps()
             for layer in encoder_layers(encoder):
-                setattr(layer, "gradient_checkpointing", now * batches > LONG * tokens)  # noqa: B010 (of some modules)
+                setattr(layer, "gradient_checkpointing", is_long)  # noqa: B010 (of some modules)
 
     model.encoder.register_forward_pre_hook(choose, with_kwargs=True)
 

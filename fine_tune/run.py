@@ -20,7 +20,7 @@ from fine_tune import distributed, process
 from fine_tune.checkpoint import list_checkpoints
 from fine_tune.config import RunConfig, TeacherRef
 from fine_tune.config_file import check_same, save_config
-from fine_tune.device import keep_freed_memory
+from fine_tune.memory import keep_freed_memory
 from fine_tune.model.classifier import Classifier
 from fine_tune.path import PROJECT, lock, put_in_place, read_json, run_dir, unlock, write_json
 from fine_tune.placement import compile_seconds

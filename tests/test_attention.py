@@ -47,6 +47,28 @@ def test_dropout_drops_its_share_of_the_weights_and_scales_up_the_others(dtype):
     torch.testing.assert_close(dropped[kept], weights[kept] / 0.75, rtol=0.02, atol=1e-6)
 
 
+@pytest.mark.parametrize("mask", [None, MASK], ids=["no mask", "mask"])
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_gradients_under_dropout_are_those_of_float64_with_the_same_weights_dropped(dtype, mask):
+    given, tolerance = heads(dtype), TOLERANCE[dtype]
+    every_weight = torch.eye(9, 32).to(dtype).expand(3, 12, -1, -1)  # the output is the weights themselves
+    torch.manual_seed(1)
+    kept = attend(*given[:2], every_weight, None, 0.25, None)[..., :9] != 0
+    exact = [tensor.detach().double().requires_grad_() for tensor in given]
+    query, key, value = exact
+    scores = torch.einsum("bhsd,bhtd->bhst", query, key) * 32**-0.5
+    weights = (scores if mask is None else scores + torch.where(mask, 0.0, -1e30)).softmax(-1)
+    want = (weights * kept / 0.75) @ value
+    torch.manual_seed(1)
+    got = attend(*given, mask, 0.25, None)
+    grad = torch.randn(got.shape)
+    got.backward(grad.to(dtype))
+    want.backward(grad.double())
+    torch.testing.assert_close(got, want, check_dtype=False, rtol=tolerance, atol=tolerance)
+    for mine, theirs in zip(given, exact, strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad, check_dtype=False, rtol=tolerance, atol=tolerance)
+
+
 def test_padding_has_no_weight_under_dropout():
     query, key, value = heads(torch.float32)
     loud = torch.where(MASK[:, 0, 0, :, None][:, None], value, 1e6)

@@ -11,10 +11,11 @@ from torch import nn
 from transformers.models.bert.modeling_bert import BertIntermediate
 
 import fine_tune.precision as module
+from fine_tune import placement
 from fine_tune.meter import Meter
 from fine_tune.model.classifier import Classifier, pretrained_encoder
 from fine_tune.model.gate import GateChain, GateShape
-from fine_tune.placement import checkpoint_long_batches, compile_seconds
+from fine_tune.placement import compile_seconds
 from fine_tune.precision import resolve_precision, set_precision
 from fine_tune.teacher import LiveTeacher
 
@@ -233,23 +234,27 @@ def test_long_batches_alone_have_their_layers_computed_again_with_the_same_resul
     """Dropout's masks included; evaluation in between neither has them computed again nor counts."""
     calls, forward = [], BertIntermediate.forward
     monkeypatch.setattr(BertIntermediate, "forward", lambda self, x: calls.append(self.training) or forward(self, x))
-    inputs = [torch.randint(5, 30, (4, length)) for length in (4, 4, 4, 4, 4, 16, 5)]
+    inputs = [torch.randint(5, 30, (4, length)) for length in (4, 4, 4, 4, 4, 16, 5, 14)]
+    gave_back: list[int] = []
+    monkeypatch.setattr(placement, "give_back_gaps", lambda: gave_back.append(len(counts)))
+    counts: list[int] = []
 
     def trained(prepare):
         torch.manual_seed(3)
         model = Classifier(pretrained_encoder(str(encoder), 0.1), 2, 0.1)
         prepare(model)
-        counts = []
+        counts.clear()
         for ids in inputs:
             model.eval()(ids.repeat(9, 1), None, torch.zeros_like(ids).repeat(9, 1))
             calls.clear()
             out = model.train()(ids, None, torch.zeros_like(ids))
             (out.logits.sum() + sum((states**2).sum() for states in out.hidden_states)).backward()
             counts.append(len(calls) // model.num_layers)
-        return counts, {name: weights.grad for name, weights in model.named_parameters()}
+        return counts.copy(), {name: weights.grad for name, weights in model.named_parameters()}
 
-    (counts, mine), (_, plain) = trained(checkpoint_long_batches), trained(lambda model: None)
-    assert counts == [1, 1, 1, 1, 1, 2, 1]
+    (forwards, mine), (_, plain) = trained(placement.checkpoint_long_batches), trained(lambda model: None)
+    assert forwards == [1, 1, 1, 1, 1, 2, 1, 2]
+    assert gave_back == [5]  # the last one is long, but well below the longest
     for name, grad in plain.items():
         assert torch.equal(mine[name], grad), name
 

@@ -1,7 +1,8 @@
 """Scaled dot-product attention on a CPU; transformers knows two kinds by the names `on_cpu` and `by_length`.
 
 `on_cpu` writes the products out where torch's own function is slower: with dropout, for which torch draws a number per
-attention weight, one after the other, and in bfloat16.
+attention weight, one after the other, and in bfloat16. There oneDNN multiplies, which makes a kernel for every shape:
+forward and backward products share theirs, and lengths come in multiples of `LENGTHS`.
 
 `by_length` attends within a padded batch as if there were no padding: rows of the same length together, no mask. So
 what a sentence gets does not depend on the other sentences of its batch, to the last bit, as torch computes all rows of
@@ -15,21 +16,74 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from transformers import AttentionInterface
 
-from fine_tune.model.dropout import drop
+from fine_tune.model.blocks import computed
+from fine_tune.model.dropout import drawn, scaled
+
+LENGTHS = 4
+"""Tokens by which lengths differ inside attention in bfloat16, so that oneDNN keeps fewer kernels."""
+
+
+class Attention(torch.autograd.Function):
+    """Attention with dropout of its weights and a gradient; B batch, H heads, S tokens, D width of a head."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float, scaling: float
+    ) -> Tensor:
+        """See `attend`."""
+        tokens = query.shape[2]
+        q, k, v = (lengthened(each) for each in (query, key, value))  # (B H, L, D), L >= S
+        scores = computed(torch.bmm, q, k.transpose(1, 2)).mul_(scaling).view(*query.shape[:2], *[q.shape[1]] * 2)
+        if mask is not None:
+            scores[..., :tokens, :tokens].masked_fill_(~mask, -math.inf)
+        scores[..., tokens:] = -math.inf
+        weights = scores.softmax(-1)  # (B, H, L, L)
+        keep = drawn(weights, dropout) if dropout else None
+        kept = scaled(weights, keep, dropout)
+        ctx.save_for_backward(q, k, v, weights, keep, kept)
+        ctx.shape, ctx.dropout, ctx.scaling = query.shape, dropout, scaling
+        return shortened(computed(torch.bmm, kept.flatten(0, 1), v), query.shape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of query, key and value."""
+        q, k, v, weights, keep, kept = ctx.saved_tensors
+        grad = lengthened(grad)
+        of_value = computed(torch.bmm, kept.flatten(0, 1).transpose(1, 2), grad)
+        of_weights = scaled(computed(torch.bmm, grad, v.transpose(1, 2)).view(weights.shape), keep, ctx.dropout)
+        of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype).mul_(ctx.scaling).flatten(0, 1)
+        of_query, of_key = computed(torch.bmm, of_scores, k), computed(torch.bmm, of_scores.transpose(1, 2), q)
+        return *(shortened(each, ctx.shape) for each in (of_query, of_key, of_value)), None, None, None
+
+
+def lengthened(tensor: Tensor) -> Tensor:
+    """Copy (B, H, S, D) to (B H, L, D), with zeros after the first S tokens; L is S in float32."""
+    batch, heads, tokens, width = tensor.shape
+    length = -(-tokens // LENGTHS) * LENGTHS if tensor.dtype == torch.bfloat16 else tokens
+    if length == tokens:
+        return tensor.reshape(-1, tokens, width)
+    result = tensor.new_zeros(batch, heads, length, width)
+    result[:, :, :tokens] = tensor
+    return result.flatten(0, 1)
+
+
+def shortened(tensor: Tensor, shape: torch.Size) -> Tensor:
+    """Undo `lengthened`, without a copy."""
+    return tensor.view(*shape[:2], -1, shape[3])[:, :, : shape[2]]
 
 
 def attend(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float, scaling: float | None
 ) -> Tensor:
-    """Compute softmax(scaling query key^T) value, (B, H, S, D / H) all; `mask` (B, 1, S, S) is False for padding."""
-    if not dropout and query.dtype == torch.float32:
-        return F.scaled_dot_product_attention(query, key, value, mask, scale=scaling)
-    scores = query @ key.transpose(-1, -2) * (scaling or query.shape[-1] ** -0.5)
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -math.inf)
-    return drop(scores.softmax(-1), dropout) @ value
+    """Compute softmax(scaling query key^T) value, (B, H, S, D) all; `mask` (B, 1, S, S) is False for padding."""
+    if torch.compiler.is_compiling() or (not dropout and query.dtype == torch.float32):
+        return F.scaled_dot_product_attention(query, key, value, mask, dropout, scale=scaling)
+    arguments = (query, key, value, mask, dropout, scaling or query.shape[-1] ** -0.5)
+    return Attention.apply(*arguments)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def on_cpu(

@@ -15,13 +15,25 @@ def drop(values: Tensor, p: float) -> Tensor:
     """Zero values with probability `p`, and scale up the others."""
     if p == 0 or values.device.type != "cpu" or torch.compiler.is_compiling():
         return F.dropout(values, p)
+    return scaled(values, drawn(values, p), p)
+
+
+def drawn(values: Tensor, p: float) -> Tensor:
+    """Draw for each of some values whether it stays, on a CPU; False with probability `p`."""
     count = values.numel()
     draws = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)
     bits = draws.view(torch.int16)[:count].view(values.shape)  # uniform in -2^15 .. 2^15 - 1
-    keep = bits >= round(p * 2**BITS) - 2 ** (BITS - 1)
+    keep: Tensor = bits >= round(p * 2**BITS) - 2 ** (BITS - 1)
+    return keep
+
+
+def scaled(values: Tensor, keep: Tensor | None, p: float) -> Tensor:
+    """Zero what `keep` is False for, and scale up the others; None keeps all values as they are."""
+    if keep is None:
+        return values
     # Despite its name just what is wanted: values * keep * scale, in one pass.
-    dropped: Tensor = torch.ops.aten.native_dropout_backward(values, keep, 1 / (1 - p))
-    return dropped
+    result: Tensor = torch.ops.aten.native_dropout_backward(values, keep, 1 / (1 - p))
+    return result
 
 
 class Dropout(nn.Dropout):

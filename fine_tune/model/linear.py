@@ -26,6 +26,11 @@ def product(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return result
 
 
+def outer(grad: Tensor, rows: Tensor) -> Tensor:
+    """Sum the products of grad (N, O) and rows (N, I) over N: (O, I)."""
+    return product(grad.t(), rows.t()) if rows.dtype == torch.float32 else grad.t() @ rows
+
+
 class Product(torch.autograd.Function):
     """`product` with a gradient, in a precision of its own."""
 
@@ -56,7 +61,7 @@ def weight_gradient(grad: Tensor, rows: Tensor) -> Tensor:
     """Sum the products of grad (N, O) and rows (N, I) over all rows: (O, I), float32."""
     total: Tensor | None = None
     for part, of_rows in zip(grad.split(ROWS), rows.split(ROWS), strict=True):
-        block = computed(product, part.t(), of_rows.t())
+        block = computed(outer, part, of_rows)
         total = block.float() if total is None else total.add_(block)
     assert total is not None
     return total
