@@ -38,12 +38,14 @@ def place(model: nn.Module, device: torch.device, precision: PrecisionConfig, sp
         module.__class__ = FAST.get(type(module), type(module))
     set_precision(model.to(device), precision.precision or "fp32")
     classifier = without_projection(model)
-    if device.type == "cpu" and isinstance(classifier, Classifier):
-        classifier.encoder.set_attn_implementation("on_cpu")
-    if speed.gradient_checkpointing and isinstance(classifier, Classifier):
-        checkpoint_gradients(classifier)
-    elif device.type == "cpu" and not speed.compile and isinstance(classifier, Classifier):
-        checkpoint_long_batches(classifier)
+    if isinstance(classifier, Classifier):
+        learns = classifier.linear_layer.weight.requires_grad
+        if device.type == "cpu":
+            classifier.encoder.set_attn_implementation("on_cpu")
+        if learns and speed.gradient_checkpointing:
+            checkpoint_gradients(classifier)
+        elif learns and device.type == "cpu" and not speed.compile:
+            checkpoint_long_batches(classifier)
     if speed.compile:
         for layer in [
             *encoder_layers(model),
@@ -53,13 +55,11 @@ def place(model: nn.Module, device: torch.device, precision: PrecisionConfig, sp
 
 
 def checkpoint_gradients(model: Classifier) -> None:
-    """Have a model that learns compute its layers again in the backward pass.
+    """Have a model compute its layers again in the backward pass.
 
     Raises:
         ValueError: The library cannot for this architecture.
     """
-    if not model.linear_layer.weight.requires_grad:
-        return
     if not model.encoder.supports_gradient_checkpointing:
         raise ValueError(f"--gradient_checkpointing: the library has none for {model.encoder.config.model_type}")
     # The newer name, where transformers has it: the older one warns.
@@ -70,9 +70,10 @@ def checkpoint_gradients(model: Classifier) -> None:
 def checkpoint_long_batches(model: Classifier) -> None:
     """Have a model compute its layers again for its longest batches alone, if the library can: they set memory's peak.
 
-    Such a batch has more than `LONG` times the tokens that batches had on the mean so far. Results are the same.
+    Such a batch has more than `LONG` times the tokens that batches had on the mean so far. Results are the same. Before
+    those about as long as the longest so far, gaps between tensors are given back.
     """
-    if not model.linear_layer.weight.requires_grad or not model.encoder.supports_gradient_checkpointing:
+    if not model.encoder.supports_gradient_checkpointing:
         return
     checkpoint_gradients(model)
     tokens, batches, most = 0, 0, 0

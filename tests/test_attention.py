@@ -17,23 +17,29 @@ def heads(dtype: torch.dtype, rows: int = 3, tokens: int = 9) -> list[torch.Tens
     return [torch.randn(rows, 12, tokens, 32).to(dtype).requires_grad_() for _ in range(3)]
 
 
+def assert_same(got, given, mask, scaling, factor):
+    """Compare with attention in float64, whose weights are multiplied by `factor`: results and gradients."""
+    exact = [tensor.detach().double().requires_grad_() for tensor in given]
+    query, key, value = exact
+    scores = torch.einsum("bhsd,bhtd->bhst", query, key) * scaling
+    weights = (scores if mask is None else scores + torch.where(mask, 0.0, -1e30)).softmax(-1)
+    want = (weights * factor) @ value
+    grad = torch.randn(got.shape)
+    got.backward(grad.to(got.dtype))
+    want.backward(grad.double())
+    assert got.dtype == given[0].dtype
+    tolerance = TOLERANCE[got.dtype]
+    torch.testing.assert_close(got, want, check_dtype=False, rtol=tolerance, atol=tolerance)
+    for mine, theirs in zip(given, exact, strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad, check_dtype=False, rtol=tolerance, atol=tolerance)
+
+
 @pytest.mark.parametrize("mask", [None, MASK], ids=["no mask", "mask"])
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("scaling", [None, 0.1])
 def test_results_and_gradients_are_those_of_float64(dtype, mask, scaling):
-    given, tolerance = heads(dtype), TOLERANCE[dtype]
-    exact = [tensor.detach().double().requires_grad_() for tensor in given]
-    query, key, value = exact
-    scores = torch.einsum("bhsd,bhtd->bhst", query, key) * (scaling or 32**-0.5)
-    want = (scores if mask is None else scores + torch.where(mask, 0.0, -1e30)).softmax(-1) @ value
-    got = attend(*given, mask, 0.0, scaling)
-    grad = torch.randn(got.shape)
-    got.backward(grad.to(dtype))
-    want.backward(grad.double())
-    assert got.dtype == dtype
-    torch.testing.assert_close(got, want, check_dtype=False, rtol=tolerance, atol=tolerance)
-    for mine, theirs in zip(given, exact, strict=True):
-        torch.testing.assert_close(mine.grad, theirs.grad, check_dtype=False, rtol=tolerance, atol=tolerance)
+    given = heads(dtype)
+    assert_same(attend(*given, mask, 0.0, scaling), given, mask, scaling or 32**-0.5, torch.ones(()))
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
@@ -50,23 +56,12 @@ def test_dropout_drops_its_share_of_the_weights_and_scales_up_the_others(dtype):
 @pytest.mark.parametrize("mask", [None, MASK], ids=["no mask", "mask"])
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 def test_gradients_under_dropout_are_those_of_float64_with_the_same_weights_dropped(dtype, mask):
-    given, tolerance = heads(dtype), TOLERANCE[dtype]
+    given = heads(dtype)
     every_weight = torch.eye(9, 32).to(dtype).expand(3, 12, -1, -1)  # the output is the weights themselves
     torch.manual_seed(1)
     kept = attend(*given[:2], every_weight, None, 0.25, None)[..., :9] != 0
-    exact = [tensor.detach().double().requires_grad_() for tensor in given]
-    query, key, value = exact
-    scores = torch.einsum("bhsd,bhtd->bhst", query, key) * 32**-0.5
-    weights = (scores if mask is None else scores + torch.where(mask, 0.0, -1e30)).softmax(-1)
-    want = (weights * kept / 0.75) @ value
     torch.manual_seed(1)
-    got = attend(*given, mask, 0.25, None)
-    grad = torch.randn(got.shape)
-    got.backward(grad.to(dtype))
-    want.backward(grad.double())
-    torch.testing.assert_close(got, want, check_dtype=False, rtol=tolerance, atol=tolerance)
-    for mine, theirs in zip(given, exact, strict=True):
-        torch.testing.assert_close(mine.grad, theirs.grad, check_dtype=False, rtol=tolerance, atol=tolerance)
+    assert_same(attend(*given, mask, 0.25, None), given, mask, 32**-0.5, kept / 0.75)
 
 
 def test_padding_has_no_weight_under_dropout():

@@ -40,21 +40,19 @@ class Product(torch.autograd.Function):
         # Contiguous: with gaps between its rows, the weight's gradient takes a hundred times longer.
         low, low_weight = rows.to(dtype).contiguous(), weight.to(dtype)
         ctx.save_for_backward(low, low_weight)
-        ctx.dtypes = [None if each is None else each.dtype for each in (rows, weight, bias)]
         result = by_block(product, (low.flatten(0, -2),), low_weight, None if bias is None else bias.to(dtype))
         return result.view(*rows.shape[:-1], len(weight))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
-        """Gradients of rows, weight and bias, those that are wanted."""
+        """Gradients of rows, weight and bias, those that are wanted; autograd turns them into the format of each."""
         rows, weight = ctx.saved_tensors
         wants_rows, wants_weight, wants_bias, _ = ctx.needs_input_grad
-        rows_dtype, _, bias_dtype = ctx.dtypes
         flat = grad.flatten(0, -2).contiguous()  # (N, O)
-        of_rows = by_block(product, (flat,), weight.t()).view(rows.shape).to(rows_dtype) if wants_rows else None
+        of_rows = by_block(product, (flat,), weight.t()).view(rows.shape) if wants_rows else None
         of_weight = weight_gradient(flat, rows.flatten(0, -2)) if wants_weight else None
-        return of_rows, of_weight, flat.sum(0).to(bias_dtype) if wants_bias else None, None
+        return of_rows, of_weight, flat.sum(0) if wants_bias else None, None
 
 
 def weight_gradient(grad: Tensor, rows: Tensor) -> Tensor:
