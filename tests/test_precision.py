@@ -281,9 +281,11 @@ def test_the_time_of_compilation_is_known():
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler")
-def test_a_compiled_run_has_the_same_losses_and_tells_its_warm_up(data, run, teacher, encoder):
+@pytest.mark.parametrize("dropout", [0, 0.3])
+def test_a_compiled_run_has_the_same_losses_and_tells_its_warm_up(dropout, data, run, teacher, encoder):
+    """With the same values dropped."""
     for name, speed in (("plain", ()), ("compiled", ("--compile",))):
-        run("run_lad_distil", "--experiment", name, *flags("run_lad_distil", encoder), *speed)
+        run("run_lad_distil", "--experiment", name, *flags("run_lad_distil", encoder), "--dropout", dropout, *speed)
     plain, compiled = (data.metrics(name) for name in ("plain", "compiled"))
     for one, other in zip(plain, compiled, strict=True):
         assert other == pytest.approx(one, rel=1e-4)

@@ -2,7 +2,8 @@
 
 `on_cpu` writes the products out where torch's own function is slower: with dropout, for which torch draws a number per
 attention weight, one after the other, and in bfloat16. There oneDNN multiplies, which makes a kernel for every shape:
-forward and backward products share theirs, and lengths come in multiples of `LENGTHS`.
+forward and backward products share theirs, and lengths come in multiples of `LENGTHS`. torch.compile is given
+the formula.
 
 `by_length` attends within a padded batch as if there were no padding: rows of the same length together, no mask. So
 what a sentence gets does not depend on the other sentences of its batch, to the last bit, as torch computes all rows of
@@ -20,7 +21,7 @@ from torch.autograd.function import once_differentiable
 from transformers import AttentionInterface
 
 from fine_tune.model.blocks import computed
-from fine_tune.model.dropout import drawn, scaled
+from fine_tune.model.dropout import drawn, drop, scaled
 
 LENGTHS = 4
 """Tokens by which lengths differ inside attention in bfloat16, so that oneDNN keeps fewer kernels."""
@@ -80,9 +81,14 @@ def attend(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float, scaling: float | None
 ) -> Tensor:
     """Compute softmax(scaling query key^T) value, (B, H, S, D) all; `mask` (B, 1, S, S) is False for padding."""
-    if torch.compiler.is_compiling() or (not dropout and query.dtype == torch.float32):
-        return F.scaled_dot_product_attention(query, key, value, mask, dropout, scale=scaling)
-    arguments = (query, key, value, mask, dropout, scaling or query.shape[-1] ** -0.5)
+    if not dropout and query.dtype == torch.float32:
+        return F.scaled_dot_product_attention(query, key, value, mask, scale=scaling)
+    scaling = scaling or query.shape[-1] ** -0.5
+    if torch.compiler.is_compiling():
+        scores = query @ key.transpose(-1, -2) * scaling
+        weights = (scores if mask is None else scores.masked_fill(~mask, -math.inf)).softmax(-1)
+        return drop(weights, dropout) @ value
+    arguments = (query, key, value, mask, dropout, scaling)
     return Attention.apply(*arguments)  # type: ignore[no-any-return, no-untyped-call]
 
 

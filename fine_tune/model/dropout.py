@@ -1,7 +1,8 @@
 """Dropout whose masks cost little on a CPU: torch draws one number per value there, one after the other.
 
 Sixteen random bits decide over a value, four values to a draw of torch's own generator, so the probability is a
-multiple of 2^-16: 0.1 becomes 0.100006. On other devices, and inside torch.compile, it is torch's dropout.
+multiple of 2^-16: 0.1 becomes 0.100006. torch.compile, whose own random numbers cost as much, calls the same draws.
+On other devices it is torch's dropout.
 """
 
 import torch
@@ -13,11 +14,12 @@ BITS = 16
 
 def drop(values: Tensor, p: float) -> Tensor:
     """Zero values with probability `p`, and scale up the others."""
-    if p == 0 or values.device.type != "cpu" or torch.compiler.is_compiling():
+    if p == 0 or values.device.type != "cpu":
         return F.dropout(values, p)
     return scaled(values, drawn(values, p), p)
 
 
+@torch.library.custom_op("fine_tune::drawn", mutates_args=())
 def drawn(values: Tensor, p: float) -> Tensor:
     """Draw for each of some values whether it stays, on a CPU; False with probability `p`."""
     count = values.numel()
@@ -25,6 +27,12 @@ def drawn(values: Tensor, p: float) -> Tensor:
     bits = draws.view(torch.int16)[:count].view(values.shape)  # uniform in -2^15 .. 2^15 - 1
     keep: Tensor = bits >= round(p * 2**BITS) - 2 ** (BITS - 1)
     return keep
+
+
+@drawn.register_fake
+def like_drawn(values: Tensor, p: float) -> Tensor:
+    """Tell torch.compile what `drawn` returns."""
+    return torch.empty_like(values, dtype=torch.bool)
 
 
 def scaled(values: Tensor, keep: Tensor | None, p: float) -> Tensor:
