@@ -71,21 +71,23 @@ def checkpoint_long_batches(model: Classifier) -> None:
     """Have a model compute its layers again for its longest batches alone, if the library can: they set memory's peak.
 
     Such a batch has more than `LONG` times the tokens that batches had on the mean so far. Results are the same. Before
-    those about as long as the longest so far, gaps between tensors are given back.
+    and after those about as long as the longest so far, gaps between tensors are given back.
     """
     if not model.encoder.supports_gradient_checkpointing:
         return
     checkpoint_gradients(model)
-    tokens, batches, most = 0, 0, 0
+    tokens, batches, most, was_peak = 0, 0, 0, False
 
     def choose(encoder: nn.Module, _: tuple[()], inputs: dict[str, Tensor]) -> None:
-        nonlocal tokens, batches, most
+        nonlocal tokens, batches, most, was_peak
         if encoder.training:
             now = inputs["input_ids"].numel()
             tokens, batches, most = tokens + now, batches + 1, max(most, now)
             is_long = now * batches > LONG * tokens
-            if is_long and now > NEARLY * most:
+            is_peak = is_long and now > NEARLY * most
+            if is_peak or was_peak:
                 give_back_gaps()
+            was_peak = is_peak
             for layer in encoder_layers(encoder):
                 setattr(layer, "gradient_checkpointing", is_long)  # noqa: B010 (of some modules)
 
