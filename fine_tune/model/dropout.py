@@ -19,9 +19,12 @@ def drop(values: Tensor, p: float) -> Tensor:
     return scaled(values, drawn(values, p), p)
 
 
-@torch.library.custom_op("fine_tune::drawn", mutates_args=())
+@torch.library.custom_op("fine_tune::drawn", mutates_args=(), tags=[torch.Tag.nondeterministic_seeded])
 def drawn(values: Tensor, p: float) -> Tensor:
-    """Draw for each of some values whether it stays, on a CPU; False with probability `p`."""
+    """Draw for each of some values whether it stays, on a CPU; False with probability `p`.
+
+    Tagged as random: what torch.compile computes again in the backward pass has to be drawn alike.
+    """
     count = values.numel()
     draws = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)
     bits = draws.view(torch.int16)[:count].view(values.shape)  # uniform in -2^15 .. 2^15 - 1
