@@ -6,7 +6,7 @@ from torch import nn
 
 from fine_tune.config import PrecisionConfig, SpeedConfig
 from fine_tune.model.classifier import Classifier, pretrained_encoder
-from fine_tune.model.dropout import Dropout
+from fine_tune.model.dropout import Dropout, drawn
 from fine_tune.placement import place
 
 
@@ -69,3 +69,7 @@ def test_a_model_in_place_has_no_other_dropout_and_keeps_its_rates(encoder):
     found = [module for module in model.modules() if isinstance(module, nn.Dropout)]
     assert {type(module) for module in found} == {Dropout} and {module.p for module in found} == {0.375}
     assert set(model.state_dict()) == names
+
+
+def test_what_torch_compile_is_told_of_the_draws_is_true():
+    torch.library.opcheck(drawn, (torch.ones(3, 5).t(), 0.5), test_utils=("test_schema", "test_faketensor"))

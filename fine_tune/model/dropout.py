@@ -35,7 +35,7 @@ def drawn(values: Tensor, p: float) -> Tensor:
 @drawn.register_fake
 def like_drawn(values: Tensor, p: float) -> Tensor:
     """Tell torch.compile what `drawn` returns."""
-    return torch.empty_like(values, dtype=torch.bool)
+    return values.new_empty(values.shape, dtype=torch.bool)  # in order, whatever the order of the values
 
 
 def scaled(values: Tensor, keep: Tensor | None, p: float) -> Tensor:
