@@ -24,7 +24,8 @@ def keep_freed_memory() -> None:
 def give_back_gaps() -> None:
     """Give the system what lies free between tensors, where the C library is glibc: some 10 ms.
 
-    Before a step that needs more memory than the last ones: what fits no gap comes on top of all of them.
+    Before a step that needs more memory than the last ones: what fits no gap comes on top of all of them. And after it:
+    what is kept for good from then on would come on top of its gaps.
     """
     if GLIBC:
         GLIBC.malloc_trim(0)
