@@ -4,10 +4,10 @@
     pip install -r requirements-bench.txt
     python benchmarks/bench_peers.py --encoder FOLDER [--precision bf16]
 
-The job of the peers is knowledge distillation with hidden-state matching: same encoder, same SST-2 rows tokenised
+The job is knowledge distillation with hidden-state matching: same encoder, same SST-2 rows tokenised
 beforehand, same batch size, soft and gold targets, every student layer matched with a teacher layer on all tokens.
-Ours is `run_lad_distil.py`, which does all that and trains LAD's gates besides.
 
+* Ours: `run_pkd_distill.py --pkd_exp pkd-hidden`, just that. LAD: `run_lad_distil.py`, which trains gates besides.
 * TextBrewer: `GeneralDistiller`, batches padded to their longest (its examples pad to the maximum); float32 always, as
   it has no half precision on CPUs.
 * HuggingFace: a `Trainer` with its own `compute_loss`, dynamic padding, batches grouped by length, fused AdamW.
@@ -25,7 +25,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from transformers import (
     BertForSequenceClassification,
     DataCollatorWithPadding,
@@ -45,6 +46,7 @@ from transformers import (
 )
 
 import run_lad_distil
+import run_pkd_distill
 from benchmarks import common
 from fine_tune.data import Split, load_split, load_tokenizer
 from fine_tune.layer_map import uniform_layer_map
@@ -65,7 +67,7 @@ class Job:
         """Read and tokenise."""
         self.args, self.tokenizer = args, load_tokenizer(args.encoder)
         self.split = load_split(TASKS["sst2"], "train", self.tokenizer, args.max_seq_len)
-        self.rows = Rows(self.split)
+        self.rows = rows(self.split)
         self.pad = DataCollatorWithPadding(self.tokenizer)
         self.times, self.tokens = list[float](), list[int]()
 
@@ -100,38 +102,27 @@ class Job:
         return float(1000 * seconds / sum(self.tokens[first:last]) * self.split.lengths.mean() * self.args.batch_size)
 
 
-class Rows(Dataset[dict[str, Any]]):
-    """A tokenised split as the libraries want it."""
-
-    def __init__(self, split: Split) -> None:
-        """Keep plain lists."""
-        assert split.label is not None
-        self.items = [
-            {
-                "input_ids": split.input_ids[start:end].tolist(),
-                "token_type_ids": split.token_type_ids[start:end].tolist(),
-                "attention_mask": [1] * int(end - start),
-                "labels": int(label),
-            }
-            for start, end, label in zip(split.offsets[:-1], split.offsets[1:], split.label, strict=True)
-        ]
-
-    def __len__(self) -> int:
-        """Count."""
-        return len(self.items)
-
-    def __getitem__(self, row: int) -> dict[str, Any]:
-        """Give one."""
-        return self.items[row]
+def rows(split: Split) -> list[dict[str, Any]]:
+    """Give a tokenised split as the libraries want it: plain lists."""
+    assert split.label is not None
+    return [
+        {
+            "input_ids": split.input_ids[start:end].tolist(),
+            "token_type_ids": split.token_type_ids[start:end].tolist(),
+            "attention_mask": [1] * int(end - start),
+            "labels": int(label),
+        }
+        for start, end, label in zip(split.offsets[:-1], split.offsets[1:], split.label, strict=True)
+    ]
 
 
-def ours(job: Job) -> None:
-    """`run_lad_distil.py`."""
+def ours(main: Callable[[Sequence[str]], None], words: Sequence[str], job: Job) -> None:
+    """One of our scripts."""
     flags = ["--experiment", "ours", "--teacher_exp", "teacher", "--task", "sst2", "--overwrite", "--device_id", "-1"]
     flags += ["--batch_size", str(job.args.batch_size), "--total_step", "100000", *common.UNDISTURBED]
     flags += ["--lr", str(LR), "--softmax_temp", str(TEMPERATURE), "--hidden_mse_weight", str(HIDDEN_WEIGHT)]
     with common.ticking(job.tick), common.counting(job.tokens):
-        run_lad_distil.main([*flags, "--precision", job.args.precision])
+        main([*flags, "--precision", job.args.precision, *words])
 
 
 def trainer(job: Job) -> None:
@@ -217,6 +208,14 @@ def textbrewer(job: Job) -> None:
             )
 
 
+CONTENDERS: dict[str, Callable[[Job], None]] = {
+    "ours": partial(ours, run_pkd_distill.main, ["--pkd_exp", "pkd-hidden"]),
+    "lad": partial(ours, run_lad_distil.main, []),
+    "trainer": trainer,
+    "textbrewer": textbrewer,
+}
+
+
 def main() -> None:
     """Measure and print."""
     parser = common.command_line(__doc__, "batch_size", "max_seq_len", "precision")
@@ -224,20 +223,18 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2 * SORTED, help="updates of a round (default: %(default)s)")
     parser.add_argument("--warm_up", type=int, default=SORTED, help="updates before them (default: %(default)s)")
     args = parser.parse_args()
-    contenders = {contender.__name__: contender for contender in (ours, trainer, textbrewer)}
     with common.own_data_dir():
         job = Job(args)
         common.make_teacher(args, "--task", "sst2", "--device_id", "-1")
         rounds: list[dict[str, float]] = []
         for _ in range(args.rounds):
             rates = common.product_rates(torch.device("cpu"), DTYPES[args.precision])
-            rounds.append(rates | {name: job.round(contender) for name, contender in contenders.items()})
-            print("  ".join(f"{name} {rounds[-1][name]:8.1f} ms" for name in contenders), flush=True)
+            rounds.append(rates | {name: job.round(contender) for name, contender in CONTENDERS.items()})
+            print("  ".join(f"{name} {rounds[-1][name]:8.1f} ms" for name in CONTENDERS), flush=True)
     figures: dict[str, Any] = {"precision": args.precision, "batch_size": args.batch_size}
     figures["tokens_per_step"] = round(job.split.lengths.mean() * args.batch_size)
-    for name in rates:
-        figures[f"{name}_rate_gflop_per_s"] = round(statistics.median(each[name] for each in rounds) / 1e9)
-    for name in contenders:
+    figures |= {f"{name}_rate_gflop_per_s": round(statistics.median(r[name] for r in rounds) / 1e9) for name in rates}
+    for name in CONTENDERS:
         figures[f"{name}_ms"] = round(statistics.median(each[name] for each in rounds), 1)
         if name != "ours":
             ratios = [each[name] / each["ours"] for each in rounds]

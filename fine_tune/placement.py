@@ -68,9 +68,10 @@ def checkpoint_gradients(model: Classifier) -> None:
 
 
 def checkpoint_long_batches(model: Classifier) -> None:
-    """Have a model compute its layers again for its longest batches alone, if the library can: they set memory's peak.
+    """Have a model compute layers again for its longest batches alone, if the library can: they set memory's peak.
 
-    Such a batch has more than `LONG` times the tokens that batches had on the mean so far. Results are the same. Before
+    Such a batch has more than `LONG` times the tokens that batches had on the mean so far. Of its layers the last ones
+    are kept, as many as hold no more than all layers of a batch `LONG` times the mean. Results are the same. Before
     and after those about as long as the longest so far, gaps between tensors are given back.
     """
     if not model.encoder.supports_gradient_checkpointing:
@@ -83,13 +84,14 @@ def checkpoint_long_batches(model: Classifier) -> None:
         if encoder.training:
             now = inputs["input_ids"].numel()
             tokens, batches, most = tokens + now, batches + 1, max(most, now)
-            is_long = now * batches > LONG * tokens
-            is_peak = is_long and now > NEARLY * most
+            layers = encoder_layers(encoder)
+            kept = int(len(layers) * LONG * tokens / (batches * now))
+            is_peak = kept < len(layers) and now > NEARLY * most
             if is_peak or was_peak:
                 give_back_gaps()
             was_peak = is_peak
-            for layer in encoder_layers(encoder):
-                setattr(layer, "gradient_checkpointing", is_long)  # noqa: B010 (of some modules)
+            for number, layer in enumerate(layers, 1):
+                setattr(layer, "gradient_checkpointing", number + kept <= len(layers))  # noqa: B010 (of some modules)
 
     model.encoder.register_forward_pre_hook(choose, with_kwargs=True)
 

@@ -230,14 +230,14 @@ def test_layers_computed_again_give_the_same_losses(script, data, run, teacher, 
         torch.testing.assert_close(value, other[key], rtol=0, atol=1e-6)
 
 
-def test_long_batches_alone_have_their_layers_computed_again_with_the_same_results(encoder, monkeypatch):
-    """Dropout's masks included; evaluation in between neither has them computed again nor counts."""
+def test_long_batches_alone_have_layers_computed_again_with_the_same_results(encoder, monkeypatch):
+    """The first layers, more of them the longer, dropout's masks included; evaluation in between does not count."""
     calls, forward = [], BertIntermediate.forward
-    monkeypatch.setattr(BertIntermediate, "forward", lambda self, x: calls.append(self.training) or forward(self, x))
-    inputs = [torch.randint(5, 30, (4, length)) for length in (4, 4, 4, 4, 4, 16, 5, 14)]
+    monkeypatch.setattr(BertIntermediate, "forward", lambda self, x: calls.append(self) or forward(self, x))
+    inputs = [torch.randint(5, 30, (4, length)) for length in (4, 4, 4, 4, 4, 11, 28, 5, 20)]
     gave_back: list[int] = []
     monkeypatch.setattr(placement, "give_back_gaps", lambda: gave_back.append(len(counts)))
-    counts: list[int] = []
+    counts: list[list[int]] = []
 
     def trained(prepare):
         torch.manual_seed(3)
@@ -249,12 +249,13 @@ def test_long_batches_alone_have_their_layers_computed_again_with_the_same_resul
             calls.clear()
             out = model.train()(ids, None, torch.zeros_like(ids))
             (out.logits.sum() + sum((states**2).sum() for states in out.hidden_states)).backward()
-            counts.append(len(calls) // model.num_layers)
+            counts.append([calls.count(layer.intermediate) for layer in model.encoder.encoder.layer])
         return counts.copy(), {name: weights.grad for name, weights in model.named_parameters()}
 
     (forwards, mine), (_, plain) = trained(placement.checkpoint_long_batches), trained(lambda model: None)
-    assert forwards == [1, 1, 1, 1, 1, 2, 1, 2]
-    assert gave_back == [5, 6]  # before and after the longest; the last one is long, but well below it
+    once = [1, 1, 1, 1]
+    assert forwards == [once] * 5 + [[2, 1, 1, 1], [2, 2, 1, 1], once, [2, 1, 1, 1]]
+    assert gave_back == [5, 6, 7]  # before and after the longest so far; the last one is long, but well below it
     for name, grad in plain.items():
         assert torch.equal(mine[name], grad), name
 
