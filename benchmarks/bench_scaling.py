@@ -6,7 +6,7 @@
 Every point is `run_lad_distil.py` in a process and a data folder of its own, on SST-2's sentences: its first rows, or,
 for the length, sentences strung together to that many tokens. The teacher has the encoder's sizes, the layers of the
 point and random weights, the student half as many layers. Set-up is everything up to the first update, with the rows
-tokenised anew. The last line is JSON.
+tokenised anew. Time is taken per token, and said per update of the rows' mean length. The last line is JSON.
 """
 
 import argparse
@@ -26,8 +26,8 @@ from transformers import AutoConfig, AutoModel
 
 import run_fine_tune
 import run_lad_distil
-from benchmarks.common import UNDISTURBED, command_line, resident_peak, ticking
-from fine_tune.data import load_tokenizer
+from benchmarks.common import UNDISTURBED, command_line, counting, resident_peak, ticking
+from fine_tune.data import load_split, load_tokenizer
 from fine_tune.task import TASKS, read_split
 
 BASE = {"rows": 10_000, "length": 0, "batch_size": 32, "layers": 6}
@@ -38,7 +38,7 @@ AXES = {
     "layers": [2, 4, 6, 12],
 }
 """Length 0: the sentences as they are."""
-WARM_UP = 15
+WARM_UP = 40
 LONGEST = 128
 
 
@@ -86,9 +86,11 @@ def measure(point: dict[str, int], args: argparse.Namespace) -> dict[str, float]
             times.append(time.perf_counter())
             return len(times) > WARM_UP + args.steps
 
-        with ticking(tick):
+        with ticking(tick), counting(tokens := list[int]()):
             run_lad_distil.main(["--experiment", "LAD", "--teacher_exp", "teacher", *shared, "1000000"])
-        step = (times[-1] - times[WARM_UP]) / args.steps
+        lengths = load_split(TASKS["sst2"], "train", load_tokenizer(str(root / "encoder")), int(longest)).lengths
+        timed = sum(tokens[WARM_UP : WARM_UP + args.steps])
+        step = (times[-1] - times[WARM_UP]) / timed * float(lengths.mean()) * point["batch_size"]
         set_up = times[1] - times[0] - step
     return {"set_up_s": round(set_up, 2), "step_ms": round(1000 * step, 1), "peak_mb": resident_peak()}
 
@@ -118,7 +120,7 @@ def draw(points: list[dict[str, float]], file: Path) -> None:
 def main() -> None:
     """Measure every point in a process of its own, and print."""
     parser = command_line(__doc__, "precision")
-    parser.add_argument("--steps", type=int, default=30, help="updates to time per point (default: 30)")
+    parser.add_argument("--steps", type=int, default=40, help="updates to time per point (default: 40)")
     parser.add_argument("--axis", nargs="*", choices=AXES, default=list(AXES), help="what to vary (default: all)")
     parser.add_argument("--png", type=Path, help="draw the curves into this file")
     parser.add_argument("--point", type=json.loads, help="measure this point alone, as JSON")

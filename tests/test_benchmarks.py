@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -73,3 +74,13 @@ def test_peers_do_the_job(bench):
     figures = bench("bench_peers.py", "--rounds", 1, "--warm_up", 1, "--steps", 2)
     for peer in ("trainer", "textbrewer"):
         assert figures[f"{peer}_ratio"] == pytest.approx(figures[f"{peer}_ms"] / figures["ours_ms"], rel=0.02)
+
+
+@pytest.mark.slow
+def test_growth_measures_a_point(data, encoder):
+    point = {"rows": 60, "length": 16, "batch_size": 4, "layers": 2}
+    flags = ("--encoder", encoder, "--steps", "2", "--point", json.dumps(point))
+    done = subprocess.run([sys.executable, FOLDER / "bench_scaling.py", *flags], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert set(figures) == {"set_up_s", "step_ms", "peak_mb"} and min(figures.values()) > 0
