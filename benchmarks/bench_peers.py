@@ -99,7 +99,7 @@ class Job:
             contender(self)
         first, last = self.args.warm_up, self.args.warm_up + self.args.steps
         seconds = self.times[last - 1] - self.times[first - 1]
-        return float(1000 * seconds / sum(self.tokens[first:last]) * self.split.lengths.mean() * self.args.batch_size)
+        return 1000 * common.of_mean_length(seconds, self.tokens[first:last], self.split, self.args.batch_size)
 
 
 def rows(split: Split) -> list[dict[str, Any]]:

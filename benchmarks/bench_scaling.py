@@ -26,7 +26,7 @@ from transformers import AutoConfig, AutoModel
 
 import run_fine_tune
 import run_lad_distil
-from benchmarks.common import UNDISTURBED, command_line, counting, resident_peak, ticking
+from benchmarks.common import UNDISTURBED, command_line, counting, of_mean_length, resident_peak, ticking
 from fine_tune.data import load_split, load_tokenizer
 from fine_tune.task import TASKS, read_split
 
@@ -88,9 +88,9 @@ def measure(point: dict[str, int], args: argparse.Namespace) -> dict[str, float]
 
         with ticking(tick), counting(tokens := list[int]()):
             run_lad_distil.main(["--experiment", "LAD", "--teacher_exp", "teacher", *shared, "1000000"])
-        lengths = load_split(TASKS["sst2"], "train", load_tokenizer(str(root / "encoder")), int(longest)).lengths
-        timed = sum(tokens[WARM_UP : WARM_UP + args.steps])
-        step = (times[-1] - times[WARM_UP]) / timed * float(lengths.mean()) * point["batch_size"]
+        rows = load_split(TASKS["sst2"], "train", load_tokenizer(str(root / "encoder")), int(longest))
+        timed = tokens[WARM_UP : WARM_UP + args.steps]
+        step = of_mean_length(times[-1] - times[WARM_UP], timed, rows, point["batch_size"])
         set_up = times[1] - times[0] - step
     return {"set_up_s": round(set_up, 2), "step_ms": round(1000 * step, 1), "peak_mb": resident_peak()}
 

@@ -72,7 +72,7 @@ def test_the_updates_of_training_are_counted_and_not_those_that_fill_a_cache(dat
 def test_peers_do_the_job(bench):
     pytest.importorskip("textbrewer")
     figures = bench("bench_peers.py", "--rounds", 1, "--warm_up", 1, "--steps", 2)
-    for peer in ("trainer", "textbrewer"):
+    for peer in ("lad", "trainer", "textbrewer"):
         assert figures[f"{peer}_ratio"] == pytest.approx(figures[f"{peer}_ms"] / figures["ours_ms"], rel=0.02)
 
 
