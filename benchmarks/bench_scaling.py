@@ -88,11 +88,12 @@ def measure(point: dict[str, int], args: argparse.Namespace) -> dict[str, float]
 
         with ticking(tick), counting(tokens := list[int]()):
             run_lad_distil.main(["--experiment", "LAD", "--teacher_exp", "teacher", *shared, "1000000"])
+        peak = resident_peak()
         rows = load_split(TASKS["sst2"], "train", load_tokenizer(str(root / "encoder")), int(longest))
         timed = tokens[WARM_UP : WARM_UP + args.steps]
         step = of_mean_length(times[-1] - times[WARM_UP], timed, rows, point["batch_size"])
         set_up = times[1] - times[0] - step
-    return {"set_up_s": round(set_up, 2), "step_ms": round(1000 * step, 1), "peak_mb": resident_peak()}
+    return {"set_up_s": round(set_up, 2), "step_ms": round(1000 * step, 1), "peak_mb": peak}
 
 
 def draw(points: list[dict[str, float]], file: Path) -> None:
