@@ -9,8 +9,8 @@ at a time, in float32; the runs take turns sentence by sentence, and the median 
 
 from collections.abc import Sequence
 
-from fine_tune.flag import Parser, usage_errors
-from fine_tune.task import TASKS, task_named
+from fine_tune.flags.option import Parser, usage_errors
+from fine_tune.tasks.table import TASKS, task_named
 
 
 def build_parser() -> Parser:
@@ -33,8 +33,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     with usage_errors(parser):
         task = task_named(args.task)
 
-        from fine_tune import build, evaluate, load, run
-        from fine_tune.data import fingerprint, load_split
+        from fine_tune.data.tokens import fingerprint, load_split
+        from fine_tune.model import load
+        from fine_tune.run import build
+        from fine_tune.run import folder as run
+        from fine_tune.scores import predict as evaluate
 
         run.set_up_process()
         device = build.resolve_device(args.device_id)

@@ -3,15 +3,15 @@
 
     python generate_sample_corpus.py --bag_of_words
 
-Grammar: `fine_tune/sample_corpus.py`. The task that reads it is `--task sample`.
+Grammar: `fine_tune/tasks/sample_corpus.py`. The task that reads it is `--task sample`.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from fine_tune import sample_corpus
-from fine_tune.flag import Parser, usage_errors
+from fine_tune.flags.option import Parser, usage_errors
 from fine_tune.path import task_dir
+from fine_tune.tasks import sample_corpus
 
 
 def build_parser() -> Parser:

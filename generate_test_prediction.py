@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fine_tune.config import EvalConfig, PrecisionConfig, SpeedConfig
-from fine_tune.flag import Parser, add_flags, from_args, usage_errors
-from fine_tune.history import read_scores
-from fine_tune.task import TASKS, Task
+from fine_tune.flags.option import Parser, add_flags, from_args, usage_errors
+from fine_tune.flags.shared import EvalConfig, PrecisionConfig, SpeedConfig
+from fine_tune.run.history import read_scores
+from fine_tune.tasks.table import TASKS, Task
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +31,7 @@ def build_parser() -> Parser:
 
 def best_scored(folder: Path, task: Task) -> int | None:
     """Find the best checkpoint in the score files that `run_fine_tune_eval.py` left; None if there are none."""
-    from fine_tune.checkpoint import list_checkpoints
+    from fine_tune.model.checkpoint import list_checkpoints
 
     for split in task.dev:
         if (file := folder / f"eval_{split}.json").is_file():
@@ -42,10 +42,12 @@ def best_scored(folder: Path, task: Task) -> int | None:
 
 def write_predictions(cfg: EvalConfig, device: "torch.device", precision: PrecisionConfig, step: int | None) -> None:
     """Predict `cfg.dataset` with a checkpoint (None: the best scored, else the last) and write both files."""
-    from fine_tune import evaluate, load, preflight
-    from fine_tune.data import load_split
+    from fine_tune.data.tokens import load_split
+    from fine_tune.model import load
+    from fine_tune.model.placement import place
     from fine_tune.path import run_dir
-    from fine_tune.placement import place
+    from fine_tune.run import preflight
+    from fine_tune.scores import predict as evaluate
 
     task = TASKS[cfg.task]
     files = dict(task.submission)
@@ -72,8 +74,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         cfg, precision = from_args(EvalConfig, args), from_args(PrecisionConfig, args)
 
         # Heavy imports come after the flags are read: `--help` answers at once.
-        from fine_tune import build, run
-        from fine_tune.precision import resolve_precision
+        from fine_tune.hardware.precision import resolve_precision
+        from fine_tune.run import build
+        from fine_tune.run import folder as run
 
         device = build.resolve_devices(cfg.device_id).student
         precision.precision = resolve_precision(precision.precision, precision.amp, device)

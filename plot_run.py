@@ -15,7 +15,7 @@ Written into the folder of the first run, those that the runs have data for:
 from collections.abc import Sequence
 from pathlib import Path
 
-from fine_tune.flag import Parser, usage_errors
+from fine_tune.flags.option import Parser, usage_errors
 
 
 def build_parser() -> Parser:
@@ -31,8 +31,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = build_parser()
     args = parser.parse_args(argv)
     with usage_errors(parser):
-        from fine_tune.history import read_runs
-        from fine_tune.plot import draw
+        from fine_tune.plot.pictures import draw
+        from fine_tune.run.history import read_runs
 
         written, left = draw(read_runs(args.run), args.out or args.run[0])
         for file in written:

@@ -9,9 +9,9 @@
 
 from collections.abc import Sequence
 
-from fine_tune.archive import SOURCES, prepare
-from fine_tune.flag import Parser, usage_errors
-from fine_tune.task import task_named
+from fine_tune.flags.option import Parser, usage_errors
+from fine_tune.tasks.download import SOURCES, prepare
+from fine_tune.tasks.table import task_named
 
 
 def build_parser() -> Parser:

@@ -3,12 +3,13 @@
 
     python run_fine_tune.py --experiment teacher --ptrain_ver bert-base-uncased --task sst2 --epoch 3
 
-Loop: `fine_tune/train/teacher.py`. Recipes: `scripts/tune_<task>_teacher.sh`.
+Loop: `fine_tune/train/fine_tune.py`. Recipes: `scripts/tune_<task>_teacher.sh`.
 """
 
 from collections.abc import Sequence
 
-from fine_tune.config import (
+from fine_tune.flags.option import Flags, Parser, add_groups, usage_errors
+from fine_tune.flags.shared import (
     EpochConfig,
     OptimConfig,
     Pace,
@@ -18,7 +19,6 @@ from fine_tune.config import (
     StepConfig,
     TeacherConfig,
 )
-from fine_tune.flag import Flags, Parser, add_groups, usage_errors
 
 GROUPS = (RunConfig, Pace, TeacherConfig, StepConfig, EpochConfig, OptimConfig, PrecisionConfig, SpeedConfig)
 
@@ -42,15 +42,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         cfg, _, teacher, steps, epochs, optim, precision, speed = (flags[group] for group in GROUPS)
 
         # Heavy imports come after the flags are read: `--help` answers at once.
-        from fine_tune import build, load, preflight, run
-        from fine_tune.begin import Built, begin, finish
-        from fine_tune.data import load_labelled
-        from fine_tune.distributed import wrap
-        from fine_tune.optim import Updater
-        from fine_tune.placement import place
-        from fine_tune.precision import resolve_precision
-        from fine_tune.task import TASKS
-        from fine_tune.train.teacher import fine_tune
+        from fine_tune.data.tokens import load_labelled
+        from fine_tune.hardware.distributed import wrap
+        from fine_tune.hardware.precision import resolve_precision
+        from fine_tune.model import load
+        from fine_tune.model.placement import place
+        from fine_tune.run import build, preflight
+        from fine_tune.run import folder as run
+        from fine_tune.run.begin import Built, begin, finish
+        from fine_tune.run.optim import Updater
+        from fine_tune.tasks.table import TASKS
+        from fine_tune.train.fine_tune import fine_tune
 
         device = build.resolve_devices(cfg.device_id).student
         precision.precision = resolve_precision(precision.precision, precision.amp, device)

@@ -10,8 +10,8 @@ TensorBoard scalars under `<split>/`. With `--do_predict` the best checkpoint's 
 import dataclasses
 from collections.abc import Sequence
 
-from fine_tune.config import EvalConfig, PrecisionConfig, SpeedConfig
-from fine_tune.flag import Parser, add_flags, from_args, usage_errors
+from fine_tune.flags.option import Parser, add_flags, from_args, usage_errors
+from fine_tune.flags.shared import EvalConfig, PrecisionConfig, SpeedConfig
 from generate_test_prediction import write_predictions
 
 
@@ -41,16 +41,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         # Heavy imports come after the flags are read: `--help` answers at once.
         from tqdm import tqdm
 
-        from fine_tune import build, evaluate, load, preflight, run
-        from fine_tune.checkpoint import fill, keep_checkpoints, list_checkpoints, load_state
-        from fine_tune.data import load_split
-        from fine_tune.history import read_scores
-        from fine_tune.log import write_curves
+        from fine_tune.data.tokens import load_split
+        from fine_tune.hardware.precision import resolve_precision
+        from fine_tune.hardware.rank import is_main
+        from fine_tune.model import load
+        from fine_tune.model.checkpoint import fill, keep_checkpoints, list_checkpoints, load_state
+        from fine_tune.model.placement import place
         from fine_tune.path import log_dir, write_json
-        from fine_tune.placement import place
-        from fine_tune.precision import resolve_precision
-        from fine_tune.process import is_main
-        from fine_tune.task import TASKS
+        from fine_tune.run import build, preflight
+        from fine_tune.run import folder as run
+        from fine_tune.run.history import read_scores
+        from fine_tune.run.session import write_curves
+        from fine_tune.scores import predict as evaluate
+        from fine_tune.tasks.table import TASKS
 
         task, device = TASKS[cfg.task], build.resolve_devices(cfg.device_id).student
         precision.precision = resolve_precision(precision.precision, precision.amp, device)

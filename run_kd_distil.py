@@ -8,9 +8,9 @@ Loop: `fine_tune/train/kd.py`.
 
 from collections.abc import Sequence
 
-from fine_tune.config import STUDENT_GROUPS, OutputsConfig
-from fine_tune.flag import Flags, Parser, add_groups, usage_errors
-from fine_tune.method_config import LogitConfig
+from fine_tune.flags.option import Flags, Parser, add_groups, usage_errors
+from fine_tune.flags.shared import STUDENT_GROUPS, OutputsConfig
+from fine_tune.train.methods import LogitConfig
 
 GROUPS = (*STUDENT_GROUPS, LogitConfig, OutputsConfig)
 
@@ -31,8 +31,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         flags = Flags(GROUPS, args)
 
         # Heavy imports come after the flags are read: `--help` answers at once.
-        from fine_tune.distributed import wrap
-        from fine_tune.job import Job
+        from fine_tune.hardware.distributed import wrap
+        from fine_tune.run.job import Job
         from fine_tune.train.kd import TEACHER_NEEDS, train_kd
 
         job = Job(flags, parser.argv)

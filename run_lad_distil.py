@@ -8,9 +8,9 @@ Loop: `fine_tune/train/lad.py`. In epochs: `run_lad_distil_epoch.py`. Recipes: `
 
 from collections.abc import Sequence
 
-from fine_tune.config import STUDENT_GROUPS, OutputsConfig
-from fine_tune.flag import Flags, Parser, add_groups, usage_errors
-from fine_tune.method_config import (
+from fine_tune.flags.option import Flags, Parser, add_groups, usage_errors
+from fine_tune.flags.shared import STUDENT_GROUPS, OutputsConfig
+from fine_tune.train.methods import (
     GATE_GROUPS,
     ChainConfig,
     GateFlags,
@@ -40,10 +40,10 @@ def main(argv: Sequence[str] | None = None, parser: Parser | None = None) -> Non
         flags, gate_flags = Flags(GROUPS, args), Flags(GATE_GROUPS, args, "gate_")
 
         # Heavy imports come after the flags are read: `--help` answers at once.
-        from fine_tune.distributed import wrap
-        from fine_tune.job import Job
+        from fine_tune.hardware.distributed import wrap
         from fine_tune.layer_map import layer_map
         from fine_tune.model.gate import GateChain
+        from fine_tune.run.job import Job
         from fine_tune.train.lad import teacher_needs, train_lad
 
         job = Job(flags, parser.argv)

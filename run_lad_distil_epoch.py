@@ -9,7 +9,7 @@ The same as `run_lad_distil.py`, but for its default weight of the hidden loss: 
 from collections.abc import Sequence
 
 import run_lad_distil
-from fine_tune.flag import Parser
+from fine_tune.flags.option import Parser
 
 
 def build_parser() -> Parser:

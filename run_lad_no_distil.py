@@ -8,9 +8,9 @@ Loop: `fine_tune/train/lad_no.py`.
 
 from collections.abc import Sequence
 
-from fine_tune.config import STUDENT_GROUPS, OutputsConfig
-from fine_tune.flag import Flags, Parser, add_groups, usage_errors
-from fine_tune.method_config import GATE_GROUPS, GateFlags, HiddenConfig, LogitConfig, MapConfig, add_gate_flags
+from fine_tune.flags.option import Flags, Parser, add_groups, usage_errors
+from fine_tune.flags.shared import STUDENT_GROUPS, OutputsConfig
+from fine_tune.train.methods import GATE_GROUPS, GateFlags, HiddenConfig, LogitConfig, MapConfig, add_gate_flags
 
 GROUPS = (*STUDENT_GROUPS, LogitConfig, HiddenConfig, MapConfig, GateFlags, OutputsConfig)
 
@@ -32,10 +32,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         flags, gate_flags = Flags(GROUPS, args), Flags(GATE_GROUPS, args, "gate_")
 
         # Heavy imports come after the flags are read: `--help` answers at once.
-        from fine_tune.distributed import wrap
-        from fine_tune.job import Job
+        from fine_tune.hardware.distributed import wrap
         from fine_tune.layer_map import layer_map
         from fine_tune.model.gate import GatePairs
+        from fine_tune.run.job import Job
         from fine_tune.train.lad_no import teacher_needs, train_lad_no
 
         job = Job(flags, parser.argv)

@@ -9,9 +9,9 @@ vectors, as published. Loops: `fine_tune/train/pkd.py`.
 
 from collections.abc import Sequence
 
-from fine_tune.config import STUDENT_GROUPS, OutputsConfig
-from fine_tune.flag import Flags, Parser, add_groups, usage_errors
-from fine_tune.method_config import HiddenConfig, LogitConfig, MapConfig, PkdConfig
+from fine_tune.flags.option import Flags, Parser, add_groups, usage_errors
+from fine_tune.flags.shared import STUDENT_GROUPS, OutputsConfig
+from fine_tune.train.methods import HiddenConfig, LogitConfig, MapConfig, PkdConfig
 
 GROUPS = (*STUDENT_GROUPS, LogitConfig, HiddenConfig, MapConfig, PkdConfig, OutputsConfig)
 
@@ -32,9 +32,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         flags = Flags(GROUPS, args)
 
         # Heavy imports come after the flags are read: `--help` answers at once.
-        from fine_tune.distributed import wrap
-        from fine_tune.job import Job
+        from fine_tune.hardware.distributed import wrap
         from fine_tune.layer_map import layer_map
+        from fine_tune.run.job import Job
         from fine_tune.train.pkd import cls_map, teacher_needs, train_pkd, train_pkd_cls
 
         job = Job(flags, parser.argv)

@@ -12,9 +12,9 @@ the first student layers learn the gates that you name, the others teacher layer
 from collections.abc import Sequence
 from functools import partial
 
-from fine_tune.config import STUDENT_GROUPS, OutputsConfig
-from fine_tune.flag import Flags, Parser, add_groups, usage_errors
-from fine_tune.method_config import GATE_GROUPS, GateFlags, HiddenConfig, LadProbeConfig, LogitConfig, add_gate_flags
+from fine_tune.flags.option import Flags, Parser, add_groups, usage_errors
+from fine_tune.flags.shared import STUDENT_GROUPS, OutputsConfig
+from fine_tune.train.methods import GATE_GROUPS, GateFlags, HiddenConfig, LadProbeConfig, LogitConfig, add_gate_flags
 
 GROUPS = (*STUDENT_GROUPS, LogitConfig, HiddenConfig, LadProbeConfig, GateFlags, OutputsConfig)
 
@@ -36,9 +36,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         flags, gate_flags = Flags(GROUPS, args), Flags(GATE_GROUPS, args, "gate_")
 
         # Heavy imports come after the flags are read: `--help` answers at once.
-        from fine_tune.distributed import wrap
-        from fine_tune.job import Job
+        from fine_tune.hardware.distributed import wrap
         from fine_tune.model.gate import GateChain
+        from fine_tune.run.job import Job
         from fine_tune.train.lad import train_lad
         from fine_tune.train.probing_lad import probe_maps, teacher_needs, train_lad_cls, train_partial_lad
 

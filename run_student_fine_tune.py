@@ -3,13 +3,13 @@
 
     python run_student_fine_tune.py --teacher_exp teacher --experiment no_teacher --task sst2 --epoch 3
 
-The student has the sizes and the start that `run_lad_distil.py` would give it. Loop: `fine_tune/train/teacher.py`.
+The student has the sizes and the start that `run_lad_distil.py` would give it. Loop: `fine_tune/train/fine_tune.py`.
 """
 
 from collections.abc import Sequence
 
-from fine_tune.config import STUDENT_GROUPS
-from fine_tune.flag import Flags, Parser, add_groups, usage_errors
+from fine_tune.flags.option import Flags, Parser, add_groups, usage_errors
+from fine_tune.flags.shared import STUDENT_GROUPS
 
 GROUPS = STUDENT_GROUPS
 
@@ -30,9 +30,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         flags = Flags(GROUPS, args)
 
         # Heavy imports come after the flags are read: `--help` answers at once.
-        from fine_tune.distributed import wrap
-        from fine_tune.job import Job
-        from fine_tune.train.teacher import fine_tune
+        from fine_tune.hardware.distributed import wrap
+        from fine_tune.run.job import Job
+        from fine_tune.train.fine_tune import fine_tune
 
         job = Job(flags, parser.argv)
         student = job.build_student(matched=False)

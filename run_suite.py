@@ -9,15 +9,15 @@ students have the same number of updates, and for each seed, where `--set` does 
 the same order of the data. The last checkpoints count, unless `--select_on train_select` has them chosen (and `--sweep`
 hyper-parameters) on 5 % of the training rows; the dev split is scored once, at the end. Writes `report.md`,
 `report.csv`, `pairs.csv`, `report.png` and the logs of the runs into `data/suites/SUITE/`. How pairs are tested:
-`fine_tune/statistics.py`.
+`fine_tune/compare/statistics.py`.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from fine_tune.flag import Parser, usage_errors
-from fine_tune.suite import LAST_ONLY, METHODS, Suite, apply_settings, parse_rows, parse_seeds, plan_all
-from fine_tune.task import TASKS, task_named
+from fine_tune.compare.suite import LAST_ONLY, METHODS, Suite, apply_settings, parse_rows, parse_seeds, plan_all
+from fine_tune.flags.option import Parser, usage_errors
+from fine_tune.tasks.table import TASKS, task_named
 
 
 def build_parser() -> Parser:
@@ -64,9 +64,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         apply_settings(rows, args.set)
 
         # Heavy imports come after the flags are read: `--help` answers at once.
-        from fine_tune import results, run, suite_run, suite_score
-        from fine_tune.report import write_report
-        from fine_tune.sweep import sweep
+        from fine_tune.compare import results
+        from fine_tune.compare import score as suite_score
+        from fine_tune.compare import train as suite_run
+        from fine_tune.compare.report import write_report
+        from fine_tune.compare.sweep import sweep
+        from fine_tune.run import folder as run
 
         run.set_up_process()
         teacher = suite_score.teacher_flags(args.teacher_exp, args.tmodel, args.tckpt, task)

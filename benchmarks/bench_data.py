@@ -17,12 +17,14 @@ from unittest import mock
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.common import command_line
-from fine_tune import build, data, run
-from fine_tune.batches import batch_rows, updates
-from fine_tune.config import OptimConfig
+from fine_tune.data import tokens as data
+from fine_tune.data.batches import batch_rows, updates
+from fine_tune.flags.shared import OptimConfig
 from fine_tune.losses import hard_target_loss
-from fine_tune.optim import Part, Updater
-from fine_tune.task import task_named
+from fine_tune.run import build
+from fine_tune.run import folder as run
+from fine_tune.run.optim import Part, Updater
+from fine_tune.tasks.table import task_named
 
 
 def seconds(work):

@@ -48,10 +48,10 @@ from transformers import (
 import run_lad_distil
 import run_pkd_distill
 from benchmarks import common
-from fine_tune.data import Split, load_split, load_tokenizer
+from fine_tune.data.tokens import Split, load_split, load_tokenizer
+from fine_tune.hardware.precision import DTYPES
 from fine_tune.layer_map import uniform_layer_map
-from fine_tune.precision import DTYPES
-from fine_tune.task import TASKS
+from fine_tune.tasks.table import TASKS
 
 TEMPERATURE = 10.0
 HIDDEN_WEIGHT = 100.0

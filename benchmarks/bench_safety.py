@@ -22,11 +22,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import run_lad_distil
 from benchmarks.common import UNDISTURBED, command_line, make_teacher, own_data_dir, ticking
-from fine_tune import log, preflight
-from fine_tune.data import load_split, load_tokenizer
+from fine_tune.data.tokens import load_split, load_tokenizer
 from fine_tune.path import data_dir
-from fine_tune.snapshot import STATE, Snapshot
-from fine_tune.task import TASKS
+from fine_tune.run import preflight
+from fine_tune.run import session as log
+from fine_tune.run.state import STATE, Snapshot
+from fine_tune.tasks.table import TASKS
 
 CHECKS = ("check_schedule", "check_rows", "check_teacher", "check_size", "check_disk")
 

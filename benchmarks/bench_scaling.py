@@ -27,8 +27,8 @@ from transformers import AutoConfig, AutoModel
 import run_fine_tune
 import run_lad_distil
 from benchmarks.common import UNDISTURBED, command_line, counting, of_mean_length, resident_peak, ticking
-from fine_tune.data import load_split, load_tokenizer
-from fine_tune.task import TASKS, read_split
+from fine_tune.data.tokens import load_split, load_tokenizer
+from fine_tune.tasks.table import TASKS, read_split
 
 BASE = {"rows": 10_000, "length": 0, "batch_size": 32, "layers": 6}
 AXES = {

@@ -52,11 +52,12 @@ from benchmarks.released import (
     ReleasedPkd,
     ReleasedTeacher,
 )
-from fine_tune import build, load
-from fine_tune.config import TeacherRef
-from fine_tune.placement import compile_seconds
-from fine_tune.precision import DTYPES
-from fine_tune.task import task_named
+from fine_tune.flags.shared import TeacherRef
+from fine_tune.hardware.precision import DTYPES
+from fine_tune.model import load
+from fine_tune.model.placement import compile_seconds
+from fine_tune.run import build
+from fine_tune.tasks.table import task_named
 
 HIDDEN = ["--teacher_exp", "teacher", "--hidden_mse_weight", "100"]
 METHODS: dict[str, tuple[Callable[..., None], type[Released], list[str]]] = {

@@ -15,13 +15,14 @@ from unittest import mock
 import torch
 
 import run_fine_tune
-from fine_tune import begin, build, log
-from fine_tune.batches import Batch
-from fine_tune.config import RunConfig
-from fine_tune.data import Split
-from fine_tune.model import linear
+from fine_tune.data.batches import Batch
+from fine_tune.data.tokens import Split
+from fine_tune.flags.shared import RunConfig
+from fine_tune.hardware.cpu import linear
+from fine_tune.hardware.precision import DTYPES
 from fine_tune.path import data_dir
-from fine_tune.precision import DTYPES
+from fine_tune.run import begin, build
+from fine_tune.run import session as log
 
 UNDISTURBED = ["--no_preflight", "--ckpt_step", "1000000", "--state_step", "1000000"]
 """Flags of a run that is timed."""

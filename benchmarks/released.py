@@ -11,15 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fine_tune.config import StudentConfig
+from fine_tune.flags.shared import StudentConfig
 from fine_tune.layer_map import uniform_layer_map
-from fine_tune.load import Loaded
 from fine_tune.losses import hard_target_loss, soft_target_loss
 from fine_tune.model.classifier import Output
 from fine_tune.model.gate import GateChain, GatePairs, GateShape
-from fine_tune.optim import parameter_groups
-from fine_tune.student import build_student, resolve_sizes
-from fine_tune.task import TASKS, read_split
+from fine_tune.model.load import Loaded
+from fine_tune.model.student import build_student, resolve_sizes
+from fine_tune.run.optim import parameter_groups
+from fine_tune.tasks.table import TASKS, read_split
 from fine_tune.train.alp import attention_targets, full_reach
 
 WEIGHTS = {"soft": 0.5, "hard": 0.5, "hidden": 100.0}

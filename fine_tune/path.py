@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from fine_tune.process import is_main
+from fine_tune.hardware.rank import is_main
 
 logger = logging.getLogger(__name__)
 

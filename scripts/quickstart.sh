@@ -15,8 +15,8 @@ ENCODER=$(bash scripts/install_encoder.sh)
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=true
 runs=$(python -c 'from fine_tune.path import data_dir; print(data_dir() / "fine_tune_experiment")')
 amp=$(python -c '
-from fine_tune.device import resolve_device
-from fine_tune.precision import has_bfloat16
+from fine_tune.hardware.device import resolve_device
+from fine_tune.hardware.precision import has_bfloat16
 print("--amp" if has_bfloat16(resolve_device(None)) else "")')
 common=(--task sample --log_step 25 "${1:---resume}" $amp)
 

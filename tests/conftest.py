@@ -128,7 +128,7 @@ HEADERS = {
 
 def write_task(data_dir: Path, task: str, train: int = 8, dev: int = 8, test: int = 6) -> None:
     """Write every split of a task in its real format."""
-    from fine_tune.task import TASKS
+    from fine_tune.tasks.table import TASKS
 
     entry = TASKS[task]
     folder = data_dir / "fine_tune" / entry.folder

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch.distributed
 
-from fine_tune import distributed
+from fine_tune.hardware import distributed
 
 KILL_WITH_PARENT = 1
 """Linux's PR_SET_PDEATHSIG."""

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 import prepare_data
-from fine_tune import archive
-from fine_tune.archive import SOURCES, prepare
 from fine_tune.path import PROJECT
-from fine_tune.task import TASKS, read_split
+from fine_tune.tasks import download as archive
+from fine_tune.tasks.download import SOURCES, prepare
+from fine_tune.tasks.table import TASKS, read_split
 
 TRAIN = "sentence\tlabel\na fine film \t1\na dull film \t0\n"
 DEV = "sentence\tlabel\nfine \t1\n"

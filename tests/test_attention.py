@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from fine_tune.config import PrecisionConfig, SpeedConfig
-from fine_tune.model.attention import attend
+from fine_tune.flags.shared import PrecisionConfig, SpeedConfig
+from fine_tune.hardware.cpu.attention import attend
 from fine_tune.model.classifier import Classifier, pretrained_encoder
-from fine_tune.placement import place
+from fine_tune.model.placement import place
 
 MASK = (torch.arange(9)[None, :] < torch.tensor([[9], [4], [1]]))[:, None, None, :].expand(-1, 1, 9, -1)
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 0.03}

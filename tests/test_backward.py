@@ -8,18 +8,18 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fine_tune.batches import Batch, updates
-from fine_tune.build import Devices
-from fine_tune.data import load_split, load_tokenizer
+from fine_tune.data.batches import Batch, updates
+from fine_tune.data.tokens import load_split, load_tokenizer
 from fine_tune.layer_map import uniform_layer_map
 from fine_tune.losses import hard_target_loss, hidden_mse_loss, soft_target_loss
-from fine_tune.meter import Meter
-from fine_tune.method_config import LogitConfig
 from fine_tune.model.classifier import Classifier, pretrained_encoder, student_encoder
 from fine_tune.model.gate import GateChain, GateShape
-from fine_tune.task import TASKS
-from fine_tune.teacher import LiveTeacher
+from fine_tune.run.build import Devices
+from fine_tune.run.meter import Meter
+from fine_tune.tasks.table import TASKS
+from fine_tune.teacher.live import LiveTeacher
 from fine_tune.train.lad import teacher_needs, train_lad
+from fine_tune.train.methods import LogitConfig
 
 CPU = torch.device("cpu")
 LENGTH = 24

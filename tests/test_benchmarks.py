@@ -57,8 +57,8 @@ def test_what_a_step_consists_of_adds_up(cache, bench):
 @pytest.mark.slow
 def test_the_updates_of_training_are_counted_and_not_those_that_fill_a_cache(data, run, teacher):
     from benchmarks.common import counting
-    from fine_tune.data import load_split, load_tokenizer
-    from fine_tune.task import TASKS
+    from fine_tune.data.tokens import load_split, load_tokenizer
+    from fine_tune.tasks.table import TASKS
 
     for cache in ("none", "states"):
         flags = ("--task", "sst2", "--batch_size", 4, "--total_step", 6, "--device_id", -1, "--teacher_cache", cache)

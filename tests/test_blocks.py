@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers.activations import GELUActivation
 
-from fine_tune.model.blocks import ROWS, by_block
-from fine_tune.model.gelu import Gelu
+from fine_tune.hardware.cpu.gelu import Gelu
+from fine_tune.hardware.cpu.row_blocks import ROWS, by_block
 
 LIMIT = ROWS
 

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from transformers import AutoModel, BertConfig, BertModel
 
-from fine_tune.data import load_split, load_tokenizer
+from fine_tune.data.tokens import load_split, load_tokenizer
 from fine_tune.model.classifier import Classifier, bert_config_of, pretrained_encoder, student_encoder
-from fine_tune.model.init import init_student
-from fine_tune.task import TASKS
+from fine_tune.model.copy_layers import init_student
+from fine_tune.tasks.table import TASKS
 
 
 @pytest.fixture(params=["bert", "albert"])

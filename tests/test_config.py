@@ -8,7 +8,9 @@ import json
 
 import pytest
 
-from fine_tune.config import (
+from fine_tune.flags.option import Flags, add_flags, flag, from_args, usage_errors
+from fine_tune.flags.saved import GROUPS, load_config, save_config
+from fine_tune.flags.shared import (
     EpochConfig,
     EvalConfig,
     OptimConfig,
@@ -21,16 +23,14 @@ from fine_tune.config import (
     TeacherConfig,
     TeacherRef,
 )
-from fine_tune.config_file import GROUPS, load_config, save_config
-from fine_tune.flag import Flags, add_flags, flag, from_args, usage_errors
-from fine_tune.method_config import (
+from fine_tune.path import PROJECT
+from fine_tune.train.methods import (
     GateFlags,
     HiddenConfig,
     LadProbeConfig,
     LogitConfig,
     PkdProbeConfig,
 )
-from fine_tune.path import PROJECT
 
 ALL = (*GROUPS, EvalConfig)
 NEEDED = {"experiment": "x", "task": "sst2", "teacher_exp": "t", "teacher_indices": "2,4"}

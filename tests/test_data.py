@@ -11,11 +11,11 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-import fine_tune.data as module
-from fine_tune.batches import batch_rows, updates
-from fine_tune.data import load_labelled, load_split, load_tokenizer
+from fine_tune.data import tokens as module
+from fine_tune.data.batches import batch_rows, updates
+from fine_tune.data.tokens import load_labelled, load_split, load_tokenizer
 from fine_tune.path import cache_dir
-from fine_tune.task import TASKS, read_split
+from fine_tune.tasks.table import TASKS, read_split
 
 LENGTHS = np.random.default_rng(0).integers(2, 60, 1003)
 

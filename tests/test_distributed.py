@@ -18,13 +18,13 @@ import numpy as np
 import pytest
 import torch
 
-from fine_tune.batches import updates
-from fine_tune.build import lazy_rows, resolve_devices
-from fine_tune.config import Pace, SpeedConfig
-from fine_tune.data import Split
-from fine_tune.flag import Parser, usage_errors
+from fine_tune.data.batches import updates
+from fine_tune.data.tokens import Split
+from fine_tune.flags.option import Parser, usage_errors
+from fine_tune.flags.shared import Pace, SpeedConfig
 from fine_tune.path import PROJECT
-from fine_tune.task import TASKS
+from fine_tune.run.build import lazy_rows, resolve_devices
+from fine_tune.tasks.table import TASKS
 
 TAUGHT = ("--teacher_exp", "teacher")
 GATED = (*TAUGHT, "--gate_lr", 1e-3, "--gate_eps", 1e-6)
@@ -195,7 +195,7 @@ ENDS = """
 import atexit, gc, sys
 import torch
 from torch.nn.parallel import DistributedDataParallel
-from fine_tune import distributed
+from fine_tune.hardware import distributed
 
 def told():
     left = sum(isinstance(thing, DistributedDataParallel) for thing in gc.get_objects())
@@ -327,8 +327,8 @@ def test_a_process_without_rows_gets_a_batch_of_weight_zero():
 
 
 def test_a_process_after_the_first_writes_nothing(tmp_path, monkeypatch):
-    from fine_tune.log import TrainLog
     from fine_tune.path import write_json
+    from fine_tune.run.session import TrainLog
 
     monkeypatch.setenv("RANK", "1")
     with TrainLog(tmp_path, tmp_path / "log", Pace(log_step=1, ckpt_step=1), total_step=2) as log:

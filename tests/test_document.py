@@ -61,7 +61,7 @@ def command(flags: str) -> dict[str, object]:
 def test_every_command_of_the_document_runs_and_leaves_its_files(tmp_path, monkeypatch, run):
     monkeypatch.setenv("DATA_DIR", str(tmp_path / "data"))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("fine_tune.preflight.judge", lambda *_: None)  # two updates make no teacher
+    monkeypatch.setattr("fine_tune.run.preflight.judge", lambda *_: None)  # two updates make no teacher
     base_size_encoder(tmp_path / "bert-base-uncased", unpack(ARCHIVE, tmp_path / "data"))
     for name, (script, flags) in DOCUMENT.items():
         given = command(flags)

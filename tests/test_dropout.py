@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from fine_tune.config import PrecisionConfig, SpeedConfig
+from fine_tune.flags.shared import PrecisionConfig, SpeedConfig
+from fine_tune.hardware.cpu.dropout import Dropout, drawn
 from fine_tune.model.classifier import Classifier, pretrained_encoder
-from fine_tune.model.dropout import Dropout, drawn
-from fine_tune.placement import place
+from fine_tune.model.placement import place
 
 
 @pytest.mark.parametrize("p", [0.1, 0.25, 0.5, 0.9])

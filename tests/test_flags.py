@@ -12,9 +12,9 @@ import pytest
 import transformers
 from conftest import SIZES, make_encoder
 
-from fine_tune.config import EvalConfig
-from fine_tune.config_file import GROUPS
-from fine_tune.flag import Flags
+from fine_tune.flags.option import Flags
+from fine_tune.flags.saved import GROUPS
+from fine_tune.flags.shared import EvalConfig
 from fine_tune.path import PROJECT
 
 SCRIPTS = sorted(file.stem for file in PROJECT.glob("*.py") if "build_parser(" in file.read_text(encoding="utf-8"))
@@ -308,7 +308,7 @@ def words(values: dict, prefix: str = "") -> list[str]:
 @pytest.fixture
 def albert_teacher(data, run, albert, monkeypatch):
     """An ALBERT teacher `teacher` with the checkpoints 2 and 4; bfloat16 is taken for available, nothing compiled."""
-    monkeypatch.setattr("fine_tune.precision.has_bfloat16", lambda device: True)
+    monkeypatch.setattr("fine_tune.hardware.precision.has_bfloat16", lambda device: True)
     monkeypatch.setattr("torch.compile", lambda function, **_: function)  # it would take a minute
     base = ("--experiment", "teacher", "--task", "sst2", "--model", "albert", "--ptrain_ver", albert, "--device_id", -1)
     run("run_fine_tune", *base, "--max_seq_len", 24, "--total_step", 4, "--batch_size", 4, "--ckpt_step", 2)

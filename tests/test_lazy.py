@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import fine_tune.optim as optim
-from fine_tune.config import OptimConfig
-from fine_tune.lazy import LazyRows
-from fine_tune.optim import Part, Updater, linear_schedule
+from fine_tune.flags.shared import OptimConfig
+from fine_tune.run import optim
+from fine_tune.run.lazy_adamw import LazyRows
+from fine_tune.run.optim import Part, Updater, linear_schedule
 
 ROWS, WIDTH, UPDATES, WARM_UP = 400, 8, 400, 40
 UNREAD = 20

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fine_tune.model import linear
-from fine_tune.model.blocks import ROWS
-from fine_tune.model.linear import Linear
+from fine_tune.hardware.cpu import linear
+from fine_tune.hardware.cpu.linear import Linear
+from fine_tune.hardware.cpu.row_blocks import ROWS
 
 needs_avx512 = pytest.mark.skipif(not linear.AVAILABLE, reason="a processor without AVX-512 goes torch's way")
 

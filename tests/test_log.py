@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from fine_tune.config import Pace
-from fine_tune.log import COLLAPSED, TrainLog
+from fine_tune.flags.shared import Pace
 from fine_tune.model.gate import spread
+from fine_tune.run.session import COLLAPSED, TrainLog
 
 
 @pytest.fixture

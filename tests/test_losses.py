@@ -6,10 +6,10 @@ import reference
 import torch
 from torch import nn
 
-from fine_tune.config import OptimConfig
+from fine_tune.flags.shared import OptimConfig
 from fine_tune.losses import hard_target_loss, hidden_mse_loss, soft_target_loss
 from fine_tune.model.gate import GateShape, HighwayGate
-from fine_tune.optim import Part, Updater, linear_schedule, parameter_groups
+from fine_tune.run.optim import Part, Updater, linear_schedule, parameter_groups
 
 MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [1, 0, 0, 0, 0], [1, 1, 1, 0, 0]], dtype=torch.float64)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fine_tune.memory import GLIBC, give_back_gaps, keep_freed_memory, untouched_zeros
+from fine_tune.hardware.cpu.memory import GLIBC, give_back_gaps, keep_freed_memory, untouched_zeros
 
 pytestmark = pytest.mark.skipif(GLIBC is None, reason="of glibc alone")
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from methods import EXACT, GATES, HIDDEN, LAD_PROBE, METHODS, PKD_PROBE, QUICK, flags
 
-from fine_tune.build import part_of
-from fine_tune.config import OptimConfig, SpeedConfig, StepConfig
-from fine_tune.log import TrainLog
+from fine_tune.flags.shared import OptimConfig, SpeedConfig, StepConfig
 from fine_tune.model.classifier import Classifier, pretrained_encoder
 from fine_tune.model.projection import ProjectedStudent, without_projection
+from fine_tune.run.build import part_of
+from fine_tune.run.session import TrainLog
 
 CPU = torch.device("cpu")
 TAUGHT = (*QUICK, "--teacher_exp", "teacher")

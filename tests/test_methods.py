@@ -18,11 +18,11 @@ import transformers
 from conftest import Data, call, write_task
 from methods import CLS, EXACT, GATES, HIDDEN, MAPS, METHODS, TABLES, flags
 
-from fine_tune.batches import Batch, updates
-from fine_tune.data import load_split, load_tokenizer
-from fine_tune.meter import Meter
-from fine_tune.task import TASKS
-from fine_tune.teacher import LEVELS, LiveTeacher
+from fine_tune.data.batches import Batch, updates
+from fine_tune.data.tokens import load_split, load_tokenizer
+from fine_tune.run.meter import Meter
+from fine_tune.tasks.table import TASKS
+from fine_tune.teacher.live import LEVELS, LiveTeacher
 
 GOLDEN_RUN = (*EXACT, "--ckpt_step", 1, "--lr", 0.01, "--softmax_temp", 3)
 FAST = {"lad", "lad_no", "partial_lad", "lad_cls", "alp-kd-hidden-v2", "pkd-skip", "kd"}

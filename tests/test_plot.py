@@ -7,9 +7,9 @@ import warnings
 
 import pytest
 
-from fine_tune import plot
-from fine_tune.history import read_run, read_runs
-from fine_tune.panel import look
+from fine_tune.plot import pictures as plot
+from fine_tune.plot.style import look
+from fine_tune.run.history import read_run, read_runs
 
 GATES = {2: 0.5, 3: 0.25, 4: 0.8}
 

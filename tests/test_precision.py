@@ -10,14 +10,14 @@ import torch
 from torch import nn
 from transformers.models.bert.modeling_bert import BertIntermediate
 
-import fine_tune.precision as module
-from fine_tune import placement
-from fine_tune.meter import Meter
+from fine_tune.hardware import precision as module
+from fine_tune.hardware.precision import resolve_precision, set_precision
+from fine_tune.model import placement
 from fine_tune.model.classifier import Classifier, pretrained_encoder
 from fine_tune.model.gate import GateChain, GateShape
-from fine_tune.placement import compile_seconds
-from fine_tune.precision import resolve_precision, set_precision
-from fine_tune.teacher import LiveTeacher
+from fine_tune.model.placement import compile_seconds
+from fine_tune.run.meter import Meter
+from fine_tune.teacher.live import LiveTeacher
 
 CPU = ("--device_id", -1)
 QUICK = (*CPU, "--task", "sst2", "--batch_size", 8, "--log_step", 1, "--total_step", 4, "--warmup_step", 1)

@@ -11,12 +11,13 @@ import torch
 from conftest import SIZES, Data, call, sentence
 from transformers import BertConfig, BertModel
 
-from fine_tune import judge, preflight
-from fine_tune.build import build_teacher
-from fine_tune.config import Pace
-from fine_tune.load import load_run
+from fine_tune.flags.shared import Pace
 from fine_tune.model.classifier import Classifier
-from fine_tune.task import TASKS
+from fine_tune.model.load import load_run
+from fine_tune.run import preflight
+from fine_tune.run import teacher_check as judge
+from fine_tune.run.build import build_teacher
+from fine_tune.tasks.table import TASKS
 
 LAD = ("run_lad_distil", "--experiment", "x", "--teacher_exp", "teacher", "--task", "sst2", "--device_id", -1)
 SHORT = ("--total_step", 4, "--warmup_step", 1, "--batch_size", 8)

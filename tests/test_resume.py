@@ -17,9 +17,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from fine_tune import path
 from fine_tune.losses import hard_target_loss
-from fine_tune.optim import Updater
 from fine_tune.path import PROJECT
-from fine_tune.snapshot import STATE
+from fine_tune.run.optim import Updater
+from fine_tune.run.state import STATE
 
 PACE = ("--total_step", 12, "--warmup_step", 2, "--log_step", 5, "--ckpt_step", 5, "--state_step", 3)
 BASE = (*PACE, "--device_id", -1, "--task", "sst2", "--batch_size", 8, "--accum_step", 2, "--lr", 1e-3, "--seed", 7)

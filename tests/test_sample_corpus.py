@@ -8,7 +8,7 @@ import re
 import pytest
 
 import generate_sample_corpus
-from fine_tune.sample_corpus import (
+from fine_tune.tasks.sample_corpus import (
     RULES,
     SIZES,
     SKELETONS,

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fine_tune.path import PROJECT
-from fine_tune.task import TASKS
+from fine_tune.tasks.table import TASKS
 
 CPU = ("--device_id", -1)
 QUICK = (*CPU, "--task", "sst2", "--batch_size", 8, "--log_step", 1, "--total_step", 4, "--warmup_step", 1)
@@ -157,7 +157,8 @@ def test_do_predict_writes_what_the_prediction_script_writes(task, data, run, en
 
 
 def test_do_predict_stays_on_the_device_that_was_named(data, run, teacher, monkeypatch):
-    from fine_tune import build, evaluate
+    from fine_tune.run import build
+    from fine_tune.scores import predict as evaluate
 
     asked, used, named, predict = [], [], torch.device("cpu"), evaluate.predict
     monkeypatch.setattr(build, "resolve_device", lambda number, *flag: asked.append(number) or named)
@@ -256,7 +257,7 @@ def test_lad_never_changes_its_teacher(data, run, teacher, monkeypatch):
 
 
 def test_student_and_gates_have_their_own_optimiser_and_schedule(data, run, teacher, monkeypatch):
-    from fine_tune import build, job, optim
+    from fine_tune.run import build, job, optim
 
     made, plain = [], optim.Part
     for module in (build, job):  # the student's is made in the one, the gates' in the other

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fine_tune.data import load_split, load_tokenizer
-from fine_tune.task import SLICES, TASKS, read_split
+from fine_tune.data.tokens import load_split, load_tokenizer
+from fine_tune.tasks.table import SLICES, TASKS, read_split
 
 
 def grow(data, times=10):

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fine_tune.evaluate import metric
-from fine_tune.statistics import (
+from fine_tune.compare.statistics import (
     bootstrap_p,
     holm,
     interval,
@@ -16,6 +15,7 @@ from fine_tune.statistics import (
     resample_accuracy,
     resample_correlation,
 )
+from fine_tune.scores.predict import metric
 
 
 def runs(skill, seeds=3, rows=400, seed=0, seed_noise=0.0):

@@ -13,8 +13,8 @@ import time
 import numpy as np
 import pytest
 
+from fine_tune.compare.suite import METHODS
 from fine_tune.path import PROJECT
-from fine_tune.suite import METHODS
 
 BASE = ("--suite", "s", "--task", "sst2", "--teacher_exp", "teacher", "--device_id", -1, "--seeds", "1,2")
 QUICK = (*BASE, "--total_step", 2, "--set", "batch_size=8", "--set", "lr=0.05")
@@ -25,7 +25,8 @@ RUNS = ["s-ft-1", "s-lad-1", "s-ft-2", "s-lad-2"]
 @pytest.fixture
 def made(monkeypatch, run):
     """Scripts run in this process; gives the names of what was run."""
-    from fine_tune import suite_run, suite_score
+    from fine_tune.compare import score as suite_score
+    from fine_tune.compare import train as suite_run
 
     names = []
 
@@ -162,7 +163,7 @@ def test_started_again_it_makes_what_is_missing(data, run, teacher, made):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_says_how_to_go_on(number, data, run, teacher, monkeypatch, capsys):
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr("fine_tune.suite_run.call", lambda *_: signal.raise_signal(number))
+    monkeypatch.setattr("fine_tune.compare.train.call", lambda *_: signal.raise_signal(number))
     with pytest.raises(SystemExit) as end:
         run("run_suite", *TWO)
     assert end.value.code == 130

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fine_tune.path import PROJECT, task_dir
-from fine_tune.task import TASKS, read_split, task_named
+from fine_tune.tasks.table import TASKS, read_split, task_named
 
 MNLI_HEADER = (
     "index\tpromptID\tpairID\tgenre\tsentence1_binary_parse\tsentence2_binary_parse\tsentence1_parse\tsentence2_parse\t"
@@ -244,7 +244,8 @@ def test_missing_files_and_splits() -> None:
 def test_importing_creates_nothing(data_dir: Path) -> None:
     """Importing the package makes no folder and does not load PyTorch."""
     folder = data_dir / "absent"
-    code = "import sys, fine_tune.task, fine_tune.config, fine_tune.archive; assert 'torch' not in sys.modules"
+    modules = "fine_tune.tasks.table, fine_tune.flags.shared, fine_tune.tasks.download"
+    code = f"import sys, {modules}; assert 'torch' not in sys.modules"
     variables = {**os.environ, "DATA_DIR": str(folder), "PYTHONPATH": str(PROJECT), "PYTHONDONTWRITEBYTECODE": "1"}
     subprocess.run([sys.executable, "-c", code], cwd=data_dir, env=variables, check=True)
     assert list(data_dir.iterdir()) == []

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from fine_tune.batches import updates
-from fine_tune.data import load_split, load_tokenizer
-from fine_tune.model.attention import by_length
+from fine_tune.data.batches import updates
+from fine_tune.data.tokens import load_split, load_tokenizer
+from fine_tune.hardware.cpu.attention import by_length
 from fine_tune.model.classifier import Classifier, pretrained_encoder
-from fine_tune.task import TASKS
-from fine_tune.teacher import HEAD_ROWS, LiveTeacher
+from fine_tune.tasks.table import TASKS
+from fine_tune.teacher.live import HEAD_ROWS, LiveTeacher
 
 CPU = torch.device("cpu")
 LENGTHS = [3, 3, 7, 7, 7, 1, 3, 9]

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-from fine_tune.batches import updates
-from fine_tune.config import OutputsConfig, RunConfig, SpeedConfig, TeacherRef
-from fine_tune.data import load_split
-from fine_tune.load import load_teacher
+from fine_tune.data.batches import updates
+from fine_tune.data.tokens import load_split
+from fine_tune.flags.shared import OutputsConfig, RunConfig, SpeedConfig, TeacherRef
 from fine_tune.model.classifier import Classifier
+from fine_tune.model.load import load_teacher
 from fine_tune.path import cache_dir
-from fine_tune.task import TASKS
-from fine_tune.teacher import LiveTeacher, Needs, announced
-from fine_tune.teacher_cache import GB, CachedTeacher, open_teacher
+from fine_tune.tasks.table import TASKS
+from fine_tune.teacher.cache import GB, CachedTeacher, open_teacher
+from fine_tune.teacher.live import LiveTeacher, Needs, announced
 
 CPU = torch.device("cpu")
 # 24 rows in batches of 5: two epochs, each with a short batch.
@@ -76,7 +76,7 @@ def test_a_run_from_the_cache_equals_the_run_of_the_live_teacher(flags, data, ru
 
 @pytest.mark.slow
 def test_in_bfloat16_too_the_cache_holds_the_teachers_own_outputs(data, run, teacher, monkeypatch):
-    monkeypatch.setattr("fine_tune.precision.has_bfloat16", lambda device: True)
+    monkeypatch.setattr("fine_tune.hardware.precision.has_bfloat16", lambda device: True)
     run("run_lad_distil", "--experiment", "live", *BASE, "--precision", "bf16")
     run("run_lad_distil", "--experiment", "cached", *BASE, "--precision", "bf16", *STATES)
     assert_same_run(data, "live", "cached")

@@ -28,8 +28,8 @@ import torch  # noqa: E402
 import transformers  # noqa: E402
 from methods import METHODS, flags  # noqa: E402
 
-from fine_tune.checkpoint import list_checkpoints, load_state, save_checkpoint  # noqa: E402
-from fine_tune.snapshot import STATE  # noqa: E402
+from fine_tune.model.checkpoint import list_checkpoints, load_state, save_checkpoint  # noqa: E402
+from fine_tune.run.state import STATE  # noqa: E402
 
 STEPS, KILLS = 48, 5
 MARKS = ("<!-- torture -->", "<!-- end -->")

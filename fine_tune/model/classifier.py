@@ -17,9 +17,9 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, BertConfig, BertModel, PreTrainedConfig, PreTrainedModel
 
-from fine_tune.flag import first_line
-from fine_tune.model import attention  # noqa: F401  (registers on_cpu, by_length)
-from fine_tune.precision import autocast
+from fine_tune.flags.option import first_line
+from fine_tune.hardware.cpu import attention  # noqa: F401  (registers on_cpu, by_length)
+from fine_tune.hardware.precision import autocast
 
 logger = logging.getLogger(__name__)
 

@@ -21,8 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fine_tune.hardware.precision import autocast
 from fine_tune.layer_map import LayerMap
-from fine_tune.precision import autocast
 
 
 class GateShape(NamedTuple):

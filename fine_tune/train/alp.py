@@ -23,16 +23,16 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from fine_tune.batches import Batch
-from fine_tune.build import Devices
-from fine_tune.device import to_device
-from fine_tune.distributed import micro_batches
+from fine_tune.data.batches import Batch
+from fine_tune.hardware.device import to_device
+from fine_tune.hardware.distributed import micro_batches
 from fine_tune.layer_map import LayerMap
-from fine_tune.log import TrainLog
 from fine_tune.losses import hard_target_loss, hidden_mse_loss, soft_target_loss
-from fine_tune.method_config import LogitConfig
-from fine_tune.optim import Updater
-from fine_tune.teacher import Needs, Teacher
+from fine_tune.run.build import Devices
+from fine_tune.run.optim import Updater
+from fine_tune.run.session import TrainLog
+from fine_tune.teacher.live import Needs, Teacher
+from fine_tune.train.methods import LogitConfig
 
 Reach = dict[int, list[int]]
 """For every student layer the teacher layers that it may look at, 0-based."""

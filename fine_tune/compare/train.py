@@ -1,0 +1,137 @@
+"""Make the runs that a suite lacks, one after the other, each in a process of its own.
+
+What a run was made with is in its folder, so a suite keeps no state of its own: started again, it looks and goes on.
+"""
+
+import contextlib
+import fcntl
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from fine_tune.compare.suite import METHODS, Run, Suite, read_if_there, script_parser
+from fine_tune.flags.saved import NEUTRAL
+from fine_tune.path import PROJECT, write_json
+from fine_tune.run.state import STATE
+
+LOGGED = {"log_step", "gradient_checkpointing"}
+"""Flags with which a run that goes on must go on."""
+UNASKED = NEUTRAL | LOGGED | {"experiment", "from_config"}
+"""Flags that may differ between what a finished run was made with and what is asked."""
+
+
+@contextlib.contextmanager
+def locked(suite: Suite, argv: Sequence[str]) -> Iterator[int]:
+    """Keep a suite for this process and the runs that it starts, which hold the lock as long as they live.
+
+    Raises:
+        BlockingIOError: Another process has it.
+        ValueError: It is of another task.
+    """
+    suite.folder.mkdir(parents=True, exist_ok=True)
+    with (suite.folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            what = "is in use, by another run_suite.py or by a run that one left behind; wait for it, or end it"
+            raise BlockingIOError(f"{suite.folder} {what}") from None
+        about = suite.folder / "suite.json"
+        task = read_if_there(about).get("task", suite.task.name)
+        if task != suite.task.name:
+            raise ValueError(f"--suite {suite.name} is a comparison on {task}; choose another name")
+        write_json(about, {"task": task, "argv": list(argv)})
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # no run outlives a suite that is ended
+        try:
+            yield file.fileno()
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+
+def how_far(run: Run, overwrite: bool) -> str:
+    """Say how far a run is that was made with what is asked: `finished`, `begun`, or `missing`.
+
+    Raises:
+        ValueError: It was made with something else, and may not be replaced.
+    """
+    if not (run.folder / "config.json").is_file():
+        return "missing"  # if there is a folder all the same, the script does not touch it
+    config, about = read_if_there(run.folder / "config.json"), read_if_there(run.folder / "run.json")
+    if not about.get("argv"):
+        if overwrite:
+            return "missing"
+        raise ValueError(
+            f"{run.folder} has no run.json with its command, so it may be another's; move it, or pass --overwrite"
+        )
+    made = read_command(run.row.method, about["argv"])
+    if "teacher_sha256" in about:
+        made["teacher_sha256"] = about["teacher_sha256"]
+    gate = {f"gate_{key}": value for key, value in read_if_there(run.folder / "gate_config.json").items()}
+    for key in sorted(run.asked.keys() - UNASKED, key=lambda key: (key != "script", key)):
+        asked, was = run.asked[key], made.get(key, run.asked[key])
+        if asked is not None and key != "layer_map":  # which config.json holds in numbers
+            was = (gate | config).get(key, was)
+        if was != asked:
+            if overwrite:
+                return "missing"
+            now = "left open" if asked is None else asked
+            raise ValueError(
+                f"row {run.row.name}, seed {run.seed}: {run.folder} was made with {key} {was}, now it is {now}; "
+                "choose another --suite, or pass --overwrite to replace such runs"
+            )
+    if about.get("end"):
+        return "finished"
+    same = all(config.get(key) == run.asked[key] for key in LOGGED & run.asked.keys())
+    return "begun" if same and (run.folder / STATE).is_file() else "missing"
+
+
+def read_command(method: str, argv: Sequence[str]) -> dict[str, Any]:
+    """Read what a run was asked for."""
+    script = Path(argv[0]).stem
+    if script != METHODS[method][0]:
+        return {"script": script}
+    return {**vars(script_parser(method).parse_args(argv[1:])), "script": script}
+
+
+def make(suite: Suite, runs: Sequence[Run], lock: int) -> None:
+    """Train what is missing.
+
+    Raises:
+        ValueError: A run was made with something else.
+        ChildProcessError: A run failed.
+    """
+    missing = [(run, far) for run in runs if (far := how_far(run, suite.overwrite)) != "finished"]
+    if missing and suite.report_only:
+        name = missing[0][0].experiment
+        raise ValueError(f"{name} is not finished; leave out --report_only to make what is missing")
+    for number, (run, far) in enumerate(missing, start=len(runs) - len(missing) + 1):
+        words = [*run.words, "--resume" if far == "begun" and not suite.overwrite else "--overwrite"]
+        call(suite, METHODS[run.row.method][0], words, run.experiment, f"run {number} of {len(runs)}", lock)
+
+
+def call(suite: Suite, script: str, words: Sequence[str], name: str, what: str, lock: int) -> None:
+    """Run a script in a process of its own, its output in `NAME.log`, one line about it here.
+
+    Raises:
+        ChildProcessError: It failed; with its last line.
+    """
+    log, start = suite.folder / f"{name.removeprefix(suite.name + '-')}.log", time.monotonic()
+    print(f"{what}: {name} ..", end=" ", flush=True)
+    with log.open("wb") as out:
+        command = [sys.executable, str(PROJECT / f"{script}.py"), *words]
+        script_output: dict[str, Any] = {"stdout": out, "stderr": subprocess.STDOUT}
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[lock], **script_output)
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            process.terminate()  # it saves its state
+            process.wait()
+            raise
+    if code:
+        print("failed", flush=True)
+        last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+        raise ChildProcessError(f"{name} failed: {' '.join(last) or f'exit code {code}'} (log: {log})")
+    print(f"{time.monotonic() - start:.0f} s", flush=True)

@@ -1,0 +1,117 @@
+"""Rows to batches: ordered by a pure function, of one length where possible, dealt to the processes of a run.
+
+The order of the rows depends on nothing but (lengths, batch_size, seed, epoch), so a run can go on at any update, and
+no generator is shared with anything else. Shapes: B batch, S tokens.
+
+Departures from the released code, which pads every sentence to `max_seq_len`: rows of the same length share a batch, so
+that it has no padding, and what is left over of each length fills batches of neighbouring lengths, as wide as their
+longest row.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fine_tune.data.tokens import Inputs, Split
+
+
+@dataclass
+class Batch:
+    """A micro-batch.
+
+    Attributes:
+        rows: (B,) row numbers.
+        student: The student's inputs.
+        teacher: The teacher's inputs, of its own tokenizer; the same object where the tokenizers agree.
+        label: (B,).
+        mask: (B, S), 1 for real tokens; None where there is no padding, or where it counts.
+        weight: Share of this micro-batch in its update.
+    """
+
+    rows: NDArray[np.int64]
+    student: Inputs
+    teacher: Inputs
+    label: Tensor
+    mask: Tensor | None
+    weight: float
+
+
+def by_length(rows: NDArray[np.int64], lengths: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Split rows by their length, the shortest first; rows of one length keep their order."""
+    rows = rows[np.argsort(lengths[rows], kind="stable")]
+    return np.split(rows, np.flatnonzero(np.diff(lengths[rows])) + 1)
+
+
+def batch_rows(lengths: NDArray[np.int64], batch_size: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
+    """Cut one epoch into batches, as many as can be of a single length: every row exactly once, one short batch."""
+    generator = np.random.default_rng([seed, epoch])
+    batches, rest = [], []
+    for alike in by_length(generator.permutation(len(lengths)), lengths):
+        full = len(alike) // batch_size * batch_size
+        batches += np.split(alike[:full], full // batch_size) if full else []
+        rest.append(alike[full:])
+    left = np.concatenate(rest)
+    batches += np.split(left, range(batch_size, len(left), batch_size)) if len(left) else []
+    return [batches[index] for index in generator.permutation(len(batches))]
+
+
+def updates(
+    student: Split,
+    teacher: Split | None = None,
+    *,
+    batch_size: int,
+    accum_step: int = 1,
+    seed: int,
+    pad_to: int | None = None,
+    start: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Iterator[list[Batch]]:
+    """Give the micro-batches of update after update, without end, from update `start` (0-based) on.
+
+    Args:
+        student: The rows as the student reads them; their lengths decide the order.
+        teacher: The same rows as the teacher reads them; None if both read the same.
+        batch_size: Rows per update; an epoch's last update may have fewer.
+        accum_step: Micro-batches that every process cuts its share of an update into.
+        seed: Seed of the order.
+        pad_to: Pad to this many tokens and let padding count (released); None pads to the longest and masks.
+        start: First update.
+        rank: Number of this process.
+        world_size: Processes; every one takes every `world_size`-th row, so that all have rows of the same lengths.
+    """
+    assert student.label is not None
+    label, lengths = torch.from_numpy(np.array(student.label)), student.lengths
+    micro_size = -(-batch_size // (accum_step * world_size))
+
+    def micro_batch(rows: NDArray[np.int64], weight: float) -> Batch:
+        inputs = student.inputs(rows, pad_to)
+        return Batch(
+            rows=rows,
+            student=inputs,
+            teacher=inputs if teacher is None else teacher.inputs(rows, pad_to),
+            label=label[rows],
+            mask=None if pad_to else inputs["attention_mask"],
+            weight=weight,
+        )
+
+    def share(rows: NDArray[np.int64]) -> list[Batch]:
+        mine = rows[rank::world_size]
+        if len(mine) == 0:  # the others wait for this process all the same
+            return [micro_batch(rows[:1], 0.0)]
+        parts = (mine[at : at + micro_size] for at in range(0, len(mine), micro_size))
+        # Gradients are averaged over the processes.
+        return [micro_batch(part, world_size * len(part) / len(rows)) for part in parts]
+
+    def forever() -> Iterator[list[Batch]]:
+        epoch, skip = divmod(start, -(-len(student) // batch_size))
+        while True:
+            for rows in batch_rows(lengths, batch_size, seed, epoch)[skip:]:
+                yield share(rows)
+            epoch, skip = epoch + 1, 0
+
+    return forever()

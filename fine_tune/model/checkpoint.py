@@ -1,0 +1,95 @@
+"""The files of a run folder; their names live here only, and every one is written whole or not at all.
+
+Layout (as released): `config.json`, `gate_config.json`, `model-STEP.pt`, `gate-I-STEP.pt` (I: 0-based teacher layer).
+Ours: `run.json`, `metrics.jsonl`, `encoder.json` and `tokenizer/` (so that a run needs nothing outside its folder),
+`eval_SPLIT.json`, `prediction_SPLIT-STEP.tsv`.
+"""
+
+import re
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from fine_tune.flags.option import first_line
+from fine_tune.hardware.distributed import unwrap
+from fine_tune.hardware.rank import is_main
+from fine_tune.model.projection import without_projection
+from fine_tune.path import lock, unlock, write_whole
+
+
+def save_checkpoint(run_dir: Path, step: int, model: nn.Module, gates: nn.Module | None = None) -> None:
+    """Write `gate-I-STEP.pt` of every gate, then `model-STEP.pt`: where there is a model, its gates are complete."""
+    for layer, block in cast(nn.ModuleDict, unwrap(gates).blocks).items() if gates else ():
+        write_whole(run_dir / f"gate-{layer}-{step}.pt", partial(torch.save, block.state_dict()))
+    student = without_projection(unwrap(model))
+    write_whole(run_dir / f"model-{step}.pt", partial(torch.save, student.state_dict()))
+
+
+def drop_checkpoints(run_dir: Path, steps: Iterable[int]) -> None:
+    """Delete checkpoints, with their gates; the first process alone does."""
+    for step in steps if is_main() else ():
+        for file in (*run_dir.glob(f"gate-*-{step}.pt"), run_dir / f"model-{step}.pt"):
+            file.unlink()
+
+
+def keep_checkpoints(run_dir: Path, scored: Iterable[int], best: int) -> None:
+    """Delete what was scored but the best and the last; not while a run goes on, and the first process alone does.
+
+    Raises:
+        BlockingIOError: Another process uses the folder.
+    """
+    if is_main():
+        lock(run_dir)
+        drop_checkpoints(run_dir, set(scored) - {best, list_checkpoints(run_dir)[-1]})
+        unlock(run_dir)
+
+
+def list_checkpoints(run_dir: Path) -> list[int]:
+    """Steps that have a `model-STEP.pt`, ascending."""
+    found = (re.fullmatch(r"model-(\d+)\.pt", file.name) for file in run_dir.glob("model-*.pt"))
+    return sorted(int(match[1]) for match in found if match)
+
+
+def pick_checkpoint(run_dir: Path, step: int | None, flag: str) -> int:
+    """Check that a checkpoint exists; None picks the last.
+
+    Raises:
+        FileNotFoundError: There is no such checkpoint.
+    """
+    steps = list_checkpoints(run_dir)
+    if not steps or (step is not None and step not in steps):
+        there = ", ".join(map(str, steps)) or "none"
+        raise FileNotFoundError(f"{flag} {step if step is not None else ''}: {run_dir} has the checkpoints: {there}")
+    return steps[-1] if step is None else step
+
+
+def load_state(file: Path) -> dict[str, Tensor]:
+    """Read a state dict to the CPU, without the `position_ids` buffer that transformers 3 used to save.
+
+    Raises:
+        ValueError: The file is damaged, or holds anything but tensors.
+    """
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises half a dozen types for a damaged file
+        raise ValueError(f"{file}: not a readable checkpoint: {first_line(error)}") from None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{file}: not a state dict")
+    state.pop("encoder.embeddings.position_ids", None)
+    return state
+
+
+def fill(model: nn.Module, state: dict[str, Tensor], file: Path) -> None:
+    """Load a state dict strictly.
+
+    Raises:
+        ValueError: Keys or shapes do not belong to the model.
+    """
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"{file} does not fit its config.json: {' '.join(str(error).split())[:500]}") from None

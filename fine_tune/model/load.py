@@ -1,0 +1,134 @@
+"""Read a model back from a run folder, our own or a released one, with all that belongs to it."""
+
+import logging
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from fine_tune.data.tokens import load_tokenizer
+from fine_tune.flags.option import first_line
+from fine_tune.flags.saved import load_config
+from fine_tune.flags.shared import TeacherRef
+from fine_tune.model.checkpoint import fill, load_state, pick_checkpoint
+from fine_tune.model.classifier import Classifier, empty_encoder
+from fine_tune.path import run_dir
+from fine_tune.tasks.table import Task
+
+logger = logging.getLogger(__name__)
+
+
+class Loaded(NamedTuple):
+    """A model read from a run folder, frozen, in eval mode, with what belongs to it."""
+
+    model: Classifier
+    tokenizer: PreTrainedTokenizerFast
+    config: dict[str, Any]
+    folder: Path
+    step: int
+
+    @property
+    def checkpoint(self) -> Path:
+        """The model's file."""
+        return self.folder / f"model-{self.step}.pt"
+
+
+def load_run(experiment: str, model: str, task: Task, step: int | None, ptrain_ver: str | None, flag: str) -> Loaded:
+    """Load a model from our own or a released run folder; the pre-trained weights are not needed.
+
+    Args:
+        experiment: Name of the run.
+        model: `bert` or `albert`.
+        task: Its task.
+        step: Checkpoint; None for the last.
+        ptrain_ver: Tokenizer to use in place of the run's own.
+        flag: Name of the flag that chose `step`, for messages.
+
+    Raises:
+        FileNotFoundError: No such run or checkpoint.
+        ValueError: The files do not fit together.
+    """
+    folder = run_dir(experiment, model, task.name)
+    named = "--teacher_exp" if flag == "--tckpt" else "--experiment"
+    values = load_config(folder, named)
+    if values["task"] != task.name or values["num_class"] != task.num_class:
+        found = f"{values['task']} with {values['num_class']} classes"
+        raise ValueError(f"{named} {experiment}: its config.json is for {found}, not for {task.name}")
+    step = pick_checkpoint(folder, step, flag)
+    file = folder / f"model-{step}.pt"
+    state = load_state(file)
+    network = build_for(state, file, lambda: Classifier(
+        empty_encoder(folder, values, state, ptrain_ver), values["num_class"], values["dropout"]
+    ))  # fmt: skip
+    own = str(folder / "tokenizer") if has_own_tokenizer(folder) else None
+    name = ptrain_ver or own or values.get("ptrain_ver")
+    if name is None:
+        name = "bert-base-uncased"
+        logger.warning(
+            "%s names no tokenizer: bert-base-uncased, as in the released code; --ptrain_ver names another", folder
+        )
+    tokenizer = load_tokenizer(name)
+    check_tokenizer(network, tokenizer, name)
+    check_length(network, values["max_seq_len"])
+    return Loaded(network.eval().requires_grad_(False), tokenizer, values, folder, step)
+
+
+def build_for(state: dict[str, Tensor], file: Path, build: Callable[[], Classifier]) -> Classifier:
+    """Build the model that a state dict belongs to, first without memory: sizes from a stranger's file may be any.
+
+    Raises:
+        ValueError: There is no such model, or the state dict is not one of it.
+    """
+    try:
+        with torch.device("meta"), warnings.catch_warnings(action="ignore"):
+            fill(build(), state, file)
+        model = build()
+    except (ValueError, OSError):
+        raise
+    except Exception as error:  # whatever a library does with values that make no sense
+        what = f"{type(error).__name__}: {first_line(error)}"
+        raise ValueError(f"{file}: not the checkpoint of a classifier that can be built ({what})") from None
+    fill(model, state, file)
+    return model
+
+
+def check_tokenizer(model: Classifier, tokenizer: PreTrainedTokenizerFast, name: str) -> None:
+    """Refuse a tokenizer whose ids the model has no embeddings for.
+
+    Raises:
+        ValueError: The tokenizer is larger than the vocabulary.
+    """
+    vocabulary = model.encoder.config.vocab_size
+    if len(tokenizer) > vocabulary:
+        raise ValueError(f"the tokenizer {name!r} has {len(tokenizer)} tokens but the model knows {vocabulary}")
+    if len(tokenizer) < vocabulary:
+        logger.warning(
+            "the tokenizer %s has %d tokens, the model %d: is it this model's?", name, len(tokenizer), vocabulary
+        )
+
+
+def has_own_tokenizer(folder: Path) -> bool:
+    """Whether a run brings its tokenizer along, as all of ours do."""
+    return (folder / "tokenizer").is_dir()
+
+
+def load_teacher(ref: TeacherRef, task: Task, ptrain_ver: str | None) -> Loaded:
+    """Load the teacher; a released one may need `ptrain_ver` for its tokenizer."""
+    if has_own_tokenizer(run_dir(ref.teacher_exp, ref.tmodel, task.name)):
+        ptrain_ver = None
+    return load_run(ref.teacher_exp, ref.tmodel, task, ref.tckpt, ptrain_ver, "--tckpt")
+
+
+def check_length(model: Classifier, max_seq_len: int) -> None:
+    """Refuse inputs longer than the model has positions.
+
+    Raises:
+        ValueError: They are.
+    """
+    positions = model.encoder.config.max_position_embeddings
+    if max_seq_len > positions:
+        raise ValueError(f"--max_seq_len {max_seq_len}: the encoder has {positions} positions")

@@ -1,0 +1,84 @@
+"""A run that is tried for some seconds and leaves nothing (`--dry_run`): its sizes, its time, its memory."""
+
+import resource
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from fine_tune.hardware import distributed
+from fine_tune.run.folder import print_table
+from fine_tune.run.session import TrainLog
+
+SECONDS = 8.0
+WARM_UP = 3
+"""Updates that are not counted."""
+
+
+class DryRun(TrainLog):
+    """Ends after some seconds, writes nothing, and tells what the whole run would take.
+
+    Args:
+        folder: Where the run would be.
+        total_step: Updates in all.
+        facts: What else to tell, by name.
+        locate: Names the rows of an update, for messages.
+    """
+
+    def __init__(
+        self, folder: Path, total_step: int, facts: dict[str, object], locate: Callable[[int], list[str]]
+    ) -> None:
+        """Start the clock."""
+        self.run_dir, self.total_step, self.facts, self.locate = folder, total_step, facts, locate
+        self.done, self.step, self.bad, self.times = 0, 0, None, [time.perf_counter()]
+
+    def __enter__(self) -> "DryRun":
+        """Give itself."""
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """Tell."""
+        with self.telling():
+            if error:
+                raise error
+            counted = self.times[WARM_UP:] if len(self.times) > WARM_UP + 1 else self.times
+            pace = (counted[-1] - counted[0]) / max(1, len(counted) - 1)
+            gpu = f", GPU {torch.cuda.max_memory_allocated() / 1e9:.1f} GB" if torch.cuda.is_available() else ""
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+            made = {
+                "updates": f"{self.total_step}, {len(self.times) - 1} of them tried",
+                "time": f"{1000 * pace:.0f} ms an update, {clock(pace * self.total_step)} in all, without scoring",
+                "peak memory": f"{peak:.1f} GB{gpu}",
+            }
+            print_table("Dry run: nothing is written", self.facts | made)
+
+    def steps(self) -> Iterator[int]:
+        """Number some updates."""
+        start = time.perf_counter()
+        for step in super().steps():
+            yield step
+            self.times.append(time.perf_counter())
+            if distributed.largest(self.times[-1] - start > SECONDS):  # all processes stop at the same update
+                return
+
+    def add(self, weight: float, **values: Tensor) -> None:
+        """Keep no record; `loss` has to be finite."""
+        self.expect_finite(values["loss"])
+
+    def update(self, step: int, made: dict[str, float | Tensor]) -> None:
+        """Wait for a GPU, whose time counts; gradients have to be finite, too."""
+        for value in made.values():
+            if isinstance(value, Tensor):
+                self.expect_finite(value)
+        self.check()
+
+    def save(self, step: int, model: nn.Module, gates: nn.Module | None = None) -> None:
+        """Save nothing."""
+
+
+def clock(seconds: float) -> str:
+    """Write a duration."""
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{seconds / 60:.1f} min"

@@ -1,0 +1,62 @@
+"""Weighted means of scalars that never wait for a GPU; of several processes, all take part in them."""
+
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fine_tune.hardware import distributed
+
+
+class Meter:
+    """Weighted means of scalars between two log entries, summed on their device and read once."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self.total: dict[str, Tensor] = {}
+        self.weight = 0.0
+
+    def add(self, weight: float, **values: Tensor) -> None:
+        """Add detached scalars, or tables of them; the weights of one update sum to 1."""
+        self.weight += weight
+        for name, value in values.items():
+            value = value.detach() * weight
+            self.total[name] = self.total[name].to(value.device) + value if name in self.total else value
+
+    def mean(self, step: int) -> dict[str, float]:
+        """Read the means, over all processes, and start anew; entry (i, j) of a table is called `name_i_j`, from 1 on.
+
+        Raises:
+            FloatingPointError: A mean is not finite.
+        """
+        device = next(iter(self.total.values())).device
+        flat = [torch.tensor([self.weight], device=device), *(t.to(device).flatten() for t in self.total.values())]
+        weight, *sums = distributed.add_up(torch.cat(flat).double()).tolist()
+        means = {name: total / weight for name, total in zip(self.names(), sums, strict=True)}
+        self.total, self.weight = {}, 0.0
+        if bad := {name: value for name, value in means.items() if not math.isfinite(value)}:
+            raise FloatingPointError(f"not finite by step {step}: {bad}; lower the learning rate or the loss weights")
+        return means
+
+    def count(self, **values: Tensor) -> None:
+        """Add detached scalars that belong to a whole update."""
+        weight, self.weight = self.weight, 0.0
+        self.add(1.0, **values)
+        self.weight = weight
+
+    def state(self) -> dict[str, Any]:
+        """Give the sums so far."""
+        return {"total": {name: total.cpu() for name, total in self.total.items()}, "weight": self.weight}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from sums."""
+        self.total, self.weight = state["total"], state["weight"]
+
+    def names(self) -> Iterator[str]:
+        """Name every scalar, in order."""
+        for name, table in self.total.items():
+            for place in itertools.product(*(range(1, size + 1) for size in table.shape)):
+                yield "_".join([name, *map(str, place)])

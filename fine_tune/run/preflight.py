@@ -1,0 +1,178 @@
+"""What is checked before a run starts, so that no wrong one does (`--no_preflight` skips it).
+
+Everything here reads; nothing is written. Every finding is a `ValueError` of one line: cause, values, cure. Whether the
+teacher knows the task: `judge`.
+"""
+
+import contextlib
+import itertools
+import logging
+import shutil
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import PreTrainedConfig, PreTrainedTokenizerFast
+
+from fine_tune.data.tokens import Split, fingerprint, load_split, load_tokenizer
+from fine_tune.flags.shared import Pace, RunConfig, StepConfig
+from fine_tune.hardware import distributed
+from fine_tune.model.classifier import Classifier
+from fine_tune.model.load import Loaded, has_own_tokenizer
+from fine_tune.path import existing, run_dir
+from fine_tune.run.teacher_check import judge
+from fine_tune.tasks.table import SLICES, TASKS, Task
+
+logger = logging.getLogger(__name__)
+
+UNKNOWN = 0.2
+"""Share of unknown tokens that is refused."""
+LEAK, USUAL_LEAK = 0.1, 0.02
+"""Share of dev rows in the training rows that is refused, and that is told; benchmarks have some in common."""
+STATE_FLOATS = 3
+"""A state has the weights and two moments of each."""
+
+
+def check_schedule(steps: StepConfig, prefix: str = "") -> None:
+    """Refuse a warm-up that never ends.
+
+    Raises:
+        ValueError: It is as long as the run.
+    """
+    assert steps.total_step is not None and steps.warmup_step is not None
+    if steps.warmup_step >= max(2, steps.total_step):  # one update is all warm-up
+        raise ValueError(
+            f"--{prefix}warmup_step {steps.warmup_step} is not over by the last update ({steps.total_step}): the "
+            "learning rate never gets to its peak; give fewer"
+        )
+
+
+def disk_use(pace: Pace, total_step: int, trained: Sequence[nn.Module]) -> int:
+    """Give the largest size of a run's folder in bytes: its checkpoints, and two states while a new one is written."""
+    count = -(-total_step // pace.ckpt_step)
+    count = min(count, (pace.keep_last or count) + 1)
+    numbers = sum(weights.numel() for model in trained for weights in model.parameters())
+    return 4 * numbers * (count + 2 * STATE_FLOATS)
+
+
+def check_disk(cfg: RunConfig, pace: Pace, total_step: int, trained: Sequence[nn.Module]) -> None:
+    """Refuse a run that does not fit on the disk.
+
+    Raises:
+        ValueError: With what is needed and what is free.
+    """
+    folder = run_dir(cfg.experiment, cfg.model, cfg.task)
+    need, free = disk_use(pace, total_step, trained), shutil.disk_usage(existing(folder)).free
+    free += sum(file.stat().st_size for file in (*folder.glob("*.pt"), *folder.glob(".*.part")))  # reused, or removed
+    if need > free:
+        raise ValueError(
+            f"checkpoints and states may take {need / 1e9:.1f} GB, {folder.parent} has {free / 1e9:.1f} GB left; raise "
+            "--ckpt_step, or give --keep_last"
+        )
+
+
+def check_size(teacher: Classifier, student: Classifier) -> None:
+    """Refuse a student whose layers compute more than its teacher's; ALBERT's share weights, so these do not count.
+
+    Raises:
+        ValueError: With both sizes.
+    """
+    size, shape = [], []
+    for model in (teacher, student):
+        layers, width, inner = model.num_layers, model.width, int(model.encoder.config.intermediate_size)
+        size.append(layers * (4 * width * width + 2 * width * inner))
+        shape.append(f"{layers} layers of width {width} and {inner}")
+    if size[1] > size[0]:
+        raise ValueError(
+            f"the student is larger than its teacher: {shape[1]}, the teacher {shape[0]}; are --num_hidden_layers, "
+            "--d_model, --d_ff right?"
+        )
+
+
+def check_tokens(tokenizer: PreTrainedTokenizerFast, config: PreTrainedConfig) -> None:
+    """Refuse a tokenizer without the special tokens of the architecture, or with another token for padding.
+
+    Raises:
+        ValueError: Naming the token.
+    """
+    for name in ("pad", "unk", "cls", "sep"):
+        if getattr(tokenizer, f"{name}_token_id") is None:
+            raise ValueError(
+                f"the tokenizer {tokenizer.name_or_path} has no token for [{name.upper()}]: is it the model's?"
+            )
+    if config.pad_token_id not in (None, tokenizer.pad_token_id):
+        raise ValueError(
+            f"padding is token {tokenizer.pad_token_id} of the tokenizer {tokenizer.name_or_path}, but token "
+            f"{config.pad_token_id} of the model: is it the model's?"
+        )
+
+
+def check_rows(rows: Split, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Refuse rows of which the tokenizer knows few words, or among which are those that results are measured on.
+
+    Raises:
+        ValueError: A fifth of the tokens is unknown, or more than `LEAK` of the dev rows are there.
+    """
+    task, unknown = rows.task, float(np.mean(rows.input_ids[:100_000] == tokenizer.unk_token_id))
+    if unknown > UNKNOWN:
+        what = f"{unknown:.0%} of the tokens of {task.name} {rows.name}"
+        raise ValueError(f"{what} are unknown to the tokenizer: is it the model's?")
+    known = {rows.input_ids[start:end].tobytes() for start, end in itertools.pairwise(rows.offsets)}
+    for dev in dev_splits(rows, tokenizer):
+        share = np.mean([dev.input_ids[start:end].tobytes() in known for start, end in itertools.pairwise(dev.offsets)])
+        what = f"{share:.0%} of the rows of {task.name} {dev.name} are among those of {rows.name}, which are trained on"
+        if share > LEAK:
+            raise ValueError(f"{what}: a score on them would mean nothing; is the data right?")
+        if share > USUAL_LEAK:
+            logger.warning("%s", what)
+
+
+def dev_splits(rows: Split, tokenizer: PreTrainedTokenizerFast) -> Iterator[Split]:
+    """Read the dev splits that are there; none where a slice of train is trained on, which keeps them for the end."""
+    for name in rows.task.dev if rows.name not in SLICES else ():
+        with contextlib.suppress(FileNotFoundError):
+            yield load_split(rows.task, name, tokenizer, rows.max_seq_len)
+
+
+def check_teacher(teacher: Loaded, rows: Split, device: torch.device) -> None:
+    """Refuse a teacher of other classes, or one that does not know the task; it is judged by dev rows, else by `rows`.
+
+    Raises:
+        ValueError: With what was seen.
+    """
+    check_run(teacher, rows.task)
+    split = next(dev_splits(rows, teacher.tokenizer), rows)  # every process takes part
+    distributed.on_main(lambda: judge(teacher, split, device))
+
+
+def check_run(loaded: Loaded, task: Task) -> None:
+    """Refuse a model whose tokenizer is another's, or whose classes are not those of the data.
+
+    Raises:
+        ValueError: Naming what differs.
+    """
+    check_tokens(loaded.tokenizer, loaded.model.encoder.config)
+    check_labels(task, loaded.model.encoder.config.id2label)
+    own = str(loaded.folder / "tokenizer")
+    if has_own_tokenizer(loaded.folder) and loaded.tokenizer.name_or_path != own:
+        if fingerprint(load_tokenizer(own)) != fingerprint(loaded.tokenizer):
+            raise ValueError(
+                f"--ptrain_ver {loaded.tokenizer.name_or_path}: its tokenizer is not the one in {loaded.folder}, which "
+                "the model was trained with; leave the flag out"
+            )
+
+
+def check_labels(task: Task, names: dict[int, str]) -> None:
+    """Refuse a model whose classes are those of another task, or in another order; names of neither are told only.
+
+    Raises:
+        ValueError: With both.
+    """
+    given = [str(names[key]) for key in sorted(names)]
+    if task.regression or given == list(task.labels) or any(name.startswith("LABEL_") for name in given):
+        return  # the last is transformers' way of saying that they have no names
+    what = f"the model's classes are {', '.join(given)}, those of {task.name} {', '.join(task.labels)}"
+    if any({name.lower() for name in given} == set(other.labels) for other in TASKS.values()):
+        raise ValueError(what)
+    logger.warning("%s", what)

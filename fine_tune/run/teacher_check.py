@@ -1,0 +1,164 @@
+"""Whether a teacher knows its task: its answers on some hundred labelled rows, before a student learns from it.
+
+The rows are read in growing portions until the judgement is clear, for some seconds at most. A teacher is refused only
+on evidence: rows where it answers like chance, rows that it would get right with its classes swapped, or far fewer
+right than were recorded. What the rows do not settle is let through.
+"""
+
+import itertools
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fine_tune.data.tokens import Split
+from fine_tune.hardware.device import to_device
+from fine_tune.model.load import Loaded
+from fine_tune.run.history import read_scores
+from fine_tune.scores.predict import decide, metric
+from fine_tune.tasks.table import Task
+
+logger = logging.getLogger(__name__)
+
+SECONDS = 6.0
+ROWS = (32, 64, 128, 256, 512)
+"""Rows after which a judgement is made."""
+ENOUGH = 256
+"""Rows from which on doubt counts against the teacher; half as many, if it always says the same."""
+MARGIN = 0.02
+"""A score so much above that of the largest class, or of no correlation, says that something was learned."""
+SURE = 0.99
+"""A recorded accuracy above counts as this: of hundreds of rows, one more may be wrong by rounding."""
+CLEAR, DOUBT = 1e-6, 0.05
+"""p below which something is clear, and above which an association of answers and labels is in doubt."""
+
+Answers = NDArray[Any]
+
+
+def judge(teacher: Loaded, split: Split, device: torch.device) -> None:
+    """Refuse a teacher that answers like chance, confuses its classes, or is not what its record says.
+
+    Args:
+        teacher: The teacher, on `device`.
+        split: Labelled rows.
+        device: Its place.
+
+    Raises:
+        ValueError: With what was seen.
+    """
+    assert split.label is not None
+    teacher.model.to(device)
+    order, start = np.random.default_rng(0).permutation(len(split)), 0.0
+    told, name = recorded(teacher, split), f"teacher {teacher.folder.name}, checkpoint {teacher.step}"
+    answers: list[Answers] = []
+    for begin, end in itertools.pairwise((0, *ROWS)):
+        rows = order[begin:end]
+        answers.append(ask(teacher, split, rows, device))
+        start = start or time.monotonic()  # the first rows are a warm-up
+        gold, guess = split.label[order[:end]], np.concatenate(answers)
+        if why := fault(split.task, gold, guess, told):
+            raise ValueError(f"{name}: {why}; it was judged on {len(gold)} rows of {split.name}")
+        settled = p_association(split.task, gold, guess) < CLEAR
+        if (settled and end >= ENOUGH) or end >= min(len(split), ROWS[-1]):
+            return
+        if 2 * (time.monotonic() - start) > SECONDS:  # the next rows would double it
+            if not settled:
+                logger.warning("%s was not judged: %d rows are too few, and more would take too long", name, end)
+            return
+
+
+@torch.no_grad()
+def ask(teacher: Loaded, split: Split, rows: NDArray[np.int64], device: torch.device) -> Answers:
+    """Give the teacher's answers to some rows."""
+    answers = np.zeros(len(rows), np.float64)
+    by_length = np.argsort(split.lengths[rows], kind="stable")
+    for part in np.array_split(by_length, max(1, len(rows) // 32)):
+        logits = teacher.model(**to_device(split.inputs(rows[part]), device)).logits.cpu()
+        answers[part] = decide(split.task, logits)
+    return answers
+
+
+def recorded(teacher: Loaded, split: Split) -> float | None:
+    """Give the accuracy, or correlation, that an earlier evaluation of the checkpoint on this split has recorded."""
+    file = teacher.folder / f"eval_{split.name}.json"
+    scores = read_scores(file) if file.is_file() else {}
+    name = "pearson" if split.task.regression else "accuracy"
+    return scores.get(f"{split.name}/{name}", {}).get(teacher.step)
+
+
+def fault(task: Task, gold: Answers, guess: Answers, told: float | None) -> str | None:
+    """Say what is wrong with answers, if it is clear.
+
+    Args:
+        task: The task.
+        gold: (N,) labels.
+        guess: (N,) answers.
+        told: What was recorded.
+    """
+    seen = float(metric("pearson" if task.regression else "accuracy")(gold, guess))
+    name = "correlation" if task.regression else "accuracy"
+    if told is not None and p_as_low(task, seen, told, len(gold)) < CLEAR:
+        return f"{name} {seen:.3f}, where {told:.3f} is recorded: are weights, tokenizer and data what they were?"
+    chance = p_association(task, gold, guess)
+    if not task.regression and chance < CLEAR and (order := better_order(task.num_class, gold, guess)):
+        words = ", ".join(
+            f"{task.labels[own]} means {task.labels[real]}" for own, real in enumerate(order) if own != real
+        )
+        better = metric("accuracy")(gold, np.array(order)[guess.astype(int)])
+        return f"accuracy {seen:.3f}, but {better:.3f} if {words}: its classes have another order than the data's"
+    idle = 0.0 if task.regression else share_of_largest(gold)
+    enough = ENOUGH if np.ptp(guess) else ENOUGH // 2
+    if len(gold) >= enough and chance > DOUBT and max(seen, told or 0) <= idle + MARGIN:
+        common = "" if task.regression else f", the largest class alone {idle:.3f}"
+        what = "its answers have nothing to do with the labels"
+        return f"{name} {seen:.3f}{common}: {what}; was it fine-tuned on {task.name}?"
+    return None
+
+
+def share_of_largest(gold: Answers) -> float:
+    """Share of the most frequent class."""
+    return float(np.bincount(gold.astype(int)).max() / len(gold))
+
+
+def p_association(task: Task, gold: Answers, guess: Answers) -> float:
+    """Probability of answers that fit the labels so well, if they had nothing to do with them."""
+    from scipy import stats
+
+    if np.ptp(gold) == 0 or np.ptp(guess) == 0:
+        return 1.0
+    if task.regression:
+        return float(stats.pearsonr(gold, guess, alternative="greater").pvalue)
+    table = np.zeros((task.num_class, task.num_class))
+    np.add.at(table, (gold.astype(int), guess.astype(int)), 1)
+    table = table[table.any(1)][:, table.any(0)]
+    return float(stats.chi2_contingency(table, correction=False).pvalue)
+
+
+def p_as_low(task: Task, seen: float, told: float, count: int) -> float:
+    """Probability of a score as low as `seen` on `count` rows, if `told` is right."""
+    from scipy import stats
+
+    if task.regression:
+        lift = np.arctanh(np.clip([seen, told], -0.999, 0.999))
+        return float(stats.norm.cdf((lift[0] - lift[1]) * np.sqrt(max(count - 3, 1))))
+    return float(stats.binom.cdf(round(seen * count), count, min(told, SURE)))
+
+
+def better_order(classes: int, gold: Answers, guess: Answers) -> Sequence[int] | None:
+    """Find the order of the classes in which the answers are best, if clearly better: what each would have to mean."""
+    from scipy import stats
+
+    def right(order: Sequence[int]) -> Answers:
+        answers: Answers = np.equal(gold, np.array(order)[guess.astype(int)])
+        return answers
+
+    plain = right(range(classes))
+    best = max(itertools.permutations(range(classes)), key=lambda order: int(right(order).sum()))
+    better, worse = int((right(best) & ~plain).sum()), int((plain & ~right(best)).sum())
+    if better > worse and stats.binomtest(better, better + worse, alternative="greater").pvalue < CLEAR:
+        return best
+    return None
