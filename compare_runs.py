@@ -9,19 +9,20 @@ at a time, in float32; the runs take turns sentence by sentence, and the median 
 
 from collections.abc import Sequence
 
-from fine_tune.flags.option import Parser, usage_errors
-from fine_tune.tasks.table import TASKS, task_named
+from fine_tune.flags.parser import Parser, usage_errors
+from fine_tune.flags.shared import DEVICE, TASK
+from fine_tune.tasks.table import task_named
 
 
 def build_parser() -> Parser:
     """Declare the flags."""
     parser = Parser(__doc__)
     parser.add_argument("--experiment", nargs="+", required=True, help="names of the runs; the first is the reference")
-    parser.add_argument("--task", required=True, help=f"task of the runs: {', '.join(TASKS)}")
-    parser.add_argument("--model", default="bert", help="architecture (default: bert)")
+    parser.add_argument("--task", required=True, help=TASK)
+    parser.add_argument("--model", default="bert", help="architecture of the runs (default: bert)")
     parser.add_argument("--dataset", default="dev", help="split to score (default: dev)")
-    parser.add_argument("--batch_size", type=int, default=128, help="sentences per batch when scoring (default: 128)")
-    parser.add_argument("--device_id", type=int, help="-1 for the CPU (default: a GPU if there is one)")
+    parser.add_argument("--batch_size", type=int, default=128, help="rows per batch when scoring (default: 128)")
+    parser.add_argument("--device_id", type=int, help=DEVICE)
     parser.add_argument("--sentences", type=int, default=200, help="sentences to time (default: 200)")
     return parser
 
@@ -33,35 +34,42 @@ def main(argv: Sequence[str] | None = None) -> None:
     with usage_errors(parser):
         task = task_named(args.task)
 
-        from fine_tune.data.tokens import fingerprint, load_split
-        from fine_tune.model import load
-        from fine_tune.run import build
-        from fine_tune.run import folder as run
-        from fine_tune.scores import predict as evaluate
+        # Heavy imports come after the flags are read: `--help` answers at once.
+        import pandas as pd
 
-        run.set_up_process()
-        device = build.resolve_device(args.device_id)
-        loaded_runs = [load.load_run(name, args.model, task, None, None, "last checkpoint") for name in args.experiment]
-        first, *others = loaded_runs
+        from fine_tune.data.tokens import fingerprint, load_split
+        from fine_tune.hardware.device import resolve_device
+        from fine_tune.model.load import load_run
+        from fine_tune.run.process import set_up_process
+        from fine_tune.scores.efficiency import milliseconds_per_sentence, parameters
+        from fine_tune.scores.metrics import score
+        from fine_tune.scores.predict import predict
+
+        set_up_process()
+        device = resolve_device(args.device_id)
+        runs = [load_run(name, args.model, task, None, None, "last checkpoint") for name in args.experiment]
+        first, *others = runs
         for name, other in zip(args.experiment[1:], others, strict=True):
             if fingerprint(other.tokenizer) != fingerprint(first.tokenizer):
                 raise ValueError(f"--experiment {name} reads other tokens than {args.experiment[0]}")
-        rows = load_split(task, args.dataset, first.tokenizer, min(each.config["max_seq_len"] for each in loaded_runs))
-        header = ["run", *task.metrics, "parameters", "size", "ms/sentence", "speed-up"]
-        models = [loaded.model.to(device) for loaded in loaded_runs]
-        times = evaluate.milliseconds_per_sentence(models, rows, args.sentences, device)
+        rows = load_split(task, args.dataset, first.tokenizer, min(each.max_seq_len for each in runs))
+        models = [run.model.to(device) for run in runs]
+        times = milliseconds_per_sentence(models, rows, args.sentences, device)
         table = []
-        for name, loaded, model, ms in zip(args.experiment, loaded_runs, models, times, strict=True):
-            scores = evaluate.score(rows, evaluate.predict(model, rows, args.batch_size, device))
-            size = (loaded.folder / f"model-{loaded.step}.pt").stat().st_size / 1e6
-            millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
-            values = [f"{scores[metric]:.4f}" for metric in task.metrics]
-            table.append([name, *values, f"{millions:.1f} M", f"{size:.0f} MB", f"{ms:.2f}", f"{times[0] / ms:.2f}x"])
-
-    widths = [max(len(row[column]) for row in [header, *table]) for column in range(len(header))]
+        for name, run, model, ms in zip(args.experiment, runs, models, times, strict=True):
+            scores = score(rows, predict(model, rows, args.batch_size, device))
+            table.append(
+                {
+                    "run": name,
+                    **{metric: f"{scores[metric]:.4f}" for metric in task.metrics},
+                    "parameters": f"{parameters(model) / 1e6:.1f} M",
+                    "size": f"{run.checkpoint.stat().st_size / 1e6:.0f} MB",
+                    "ms/sentence": f"{ms:.2f}",
+                    "speed-up": f"{times[0] / ms:.2f}x",
+                }
+            )
     print(f"\n{task.name} {args.dataset}, {len(rows)} rows, last checkpoints, {device}\n")
-    for row in [header, ["-" * width for width in widths], *table]:
-        print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(pd.DataFrame(table).to_string(index=False))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ Grammar: `fine_tune/tasks/sample_corpus.py`. The task that reads it is `--task s
 from collections.abc import Sequence
 from pathlib import Path
 
-from fine_tune.flags.option import Parser, usage_errors
+from fine_tune.flags.parser import Parser, usage_errors
 from fine_tune.path import task_dir
 from fine_tune.tasks import sample_corpus
 

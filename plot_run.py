@@ -15,7 +15,7 @@ Written into the folder of the first run, those that the runs have data for:
 from collections.abc import Sequence
 from pathlib import Path
 
-from fine_tune.flags.option import Parser, usage_errors
+from fine_tune.flags.parser import Parser, usage_errors
 
 
 def build_parser() -> Parser:

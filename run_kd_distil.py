@@ -8,19 +8,13 @@ Loop: `fine_tune/train/kd.py`.
 
 from collections.abc import Sequence
 
-from fine_tune.flags.option import Flags, Parser, add_groups, usage_errors
-from fine_tune.flags.shared import STUDENT_GROUPS, OutputsConfig
-from fine_tune.train.methods import LogitConfig
-
-GROUPS = (*STUDENT_GROUPS, LogitConfig, OutputsConfig)
+from fine_tune.flags.parser import Parser, usage_errors
+from fine_tune.train.methods import LogitConfig, method_parser
 
 
 def build_parser() -> Parser:
-    """Name the groups of flags that this script takes."""
-    parser = Parser(__doc__, repeats=True)
-    add_groups(parser, GROUPS)
-    parser.set_defaults(lr=1e-4)
-    return parser
+    """Take the flags of this script's methods."""
+    return method_parser("run_kd_distil", __doc__)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -28,22 +22,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = build_parser()
     args = parser.parse_args(argv)
     with usage_errors(parser):
-        flags = Flags(GROUPS, args)
+        flags = parser.flags(args)
 
         # Heavy imports come after the flags are read: `--help` answers at once.
-        from fine_tune.hardware.distributed import wrap
-        from fine_tune.run.job import Job
-        from fine_tune.train.kd import TEACHER_NEEDS, train_kd
+        from fine_tune.run.start import build_student, open_teacher, prepare, resolve, start
+        from fine_tune.teacher.protocol import Needs
+        from fine_tune.train.kd import train_kd
 
-        job = Job(flags, parser.argv)
-        student = job.build_student(matched=False)
-        teacher = job.open_teacher(TEACHER_NEEDS)
-        updater = job.updater()
-        log = job.start("kd")
+        run = prepare(resolve(flags))
+        student, origin = build_student(run, matched=False)
+        teacher = open_teacher(run, Needs("logits"))
+        session = start(run, {"": student}, teacher, origin=origin)
 
-    with log:
-        train_kd(flags[LogitConfig], (teacher, wrap(student)), updater, job.updates(teacher), job.devices, log)
-    job.finish()
+    with session:
+        train_kd(session, teacher, session.models[""], flags[LogitConfig])
 
 
 if __name__ == "__main__":

@@ -8,28 +8,13 @@ Loop: `fine_tune/train/lad.py`. In epochs: `run_lad_distil_epoch.py`. Recipes: `
 
 from collections.abc import Sequence
 
-from fine_tune.flags.option import Flags, Parser, add_groups, usage_errors
-from fine_tune.flags.shared import STUDENT_GROUPS, OutputsConfig
-from fine_tune.train.methods import (
-    GATE_GROUPS,
-    ChainConfig,
-    GateFlags,
-    HiddenConfig,
-    LogitConfig,
-    MapConfig,
-    add_gate_flags,
-)
-
-GROUPS = (*STUDENT_GROUPS, LogitConfig, HiddenConfig, MapConfig, GateFlags, ChainConfig, OutputsConfig)
+from fine_tune.flags.parser import Parser, usage_errors
+from fine_tune.train.methods import ChainConfig, HiddenConfig, MapConfig, method_parser
 
 
-def build_parser(description: str | None = __doc__) -> Parser:
-    """Name the groups of flags that this script takes."""
-    parser = Parser(description, repeats=True)
-    add_groups(parser, GROUPS)
-    add_gate_flags(parser)
-    parser.set_defaults(lr=1e-4)
-    return parser
+def build_parser() -> Parser:
+    """Take the flags of this script's methods."""
+    return method_parser("run_lad_distil", __doc__)
 
 
 def main(argv: Sequence[str] | None = None, parser: Parser | None = None) -> None:
@@ -37,29 +22,26 @@ def main(argv: Sequence[str] | None = None, parser: Parser | None = None) -> Non
     parser = parser or build_parser()
     args = parser.parse_args(argv)
     with usage_errors(parser):
-        flags, gate_flags = Flags(GROUPS, args), Flags(GATE_GROUPS, args, "gate_")
+        flags = parser.flags(args)
 
         # Heavy imports come after the flags are read: `--help` answers at once.
-        from fine_tune.hardware.distributed import wrap
         from fine_tune.layer_map import layer_map
         from fine_tune.model.gate import GateChain
-        from fine_tune.run.job import Job
-        from fine_tune.train.lad import teacher_needs, train_lad
+        from fine_tune.run.start import build_student, open_teacher, prepare, resolve, start
+        from fine_tune.train.gates import SpreadWatch, gate_shape, gates_need, start_norms
+        from fine_tune.train.lad import train_lad
 
-        job = Job(flags, parser.argv)
-        followed = layer_map(flags[MapConfig].layer_map, *job.layers)
-        student = job.build_student()
-        gates = GateChain(job.gate_shape(), job.layers[0], followed, flags[ChainConfig].reverse_gate)
-        job.place_gates(gates, gate_flags)
-        teacher = job.open_teacher(teacher_needs(gates))
-        updater = job.updater()
-        log = job.start("lad", followed)
+        run = prepare(resolve(flags))
+        follows = layer_map(flags[MapConfig].layer_map, *run.layers)
+        student, origin = build_student(run)
+        gates = GateChain(gate_shape(run), run.layers[0], follows, flags[ChainConfig].reverse_gate)
+        teacher = open_teacher(run, gates_need(run, gates))
+        start_norms(run, gates, teacher)
+        parts = {"": student, "gate_": gates}
+        session = start(run, parts, teacher, origin=origin, layer_map=follows, watch=SpreadWatch())
 
-    with log:
-        models = (teacher, wrap(student), wrap(gates))
-        mu = flags[HiddenConfig].hidden_mse_weight
-        train_lad(flags[LogitConfig], mu, models, updater, job.updates(teacher), job.devices, log)
-    job.finish()
+    with session:
+        train_lad(session, teacher, *session.models.values(), weights=flags[HiddenConfig])
 
 
 if __name__ == "__main__":

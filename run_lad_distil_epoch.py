@@ -9,14 +9,13 @@ The same as `run_lad_distil.py`, but for its default weight of the hidden loss: 
 from collections.abc import Sequence
 
 import run_lad_distil
-from fine_tune.flags.option import Parser
+from fine_tune.flags.parser import Parser
+from fine_tune.train.methods import method_parser
 
 
 def build_parser() -> Parser:
     """Take the flags of `run_lad_distil.py`, with another default."""
-    parser = run_lad_distil.build_parser(__doc__)
-    parser.set_defaults(hidden_mse_weight=1.0)
-    return parser
+    return method_parser("run_lad_distil", __doc__, hidden_mse_weight=1.0)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

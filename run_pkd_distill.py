@@ -9,19 +9,13 @@ vectors, as published. Loops: `fine_tune/train/pkd.py`.
 
 from collections.abc import Sequence
 
-from fine_tune.flags.option import Flags, Parser, add_groups, usage_errors
-from fine_tune.flags.shared import STUDENT_GROUPS, OutputsConfig
-from fine_tune.train.methods import HiddenConfig, LogitConfig, MapConfig, PkdConfig
-
-GROUPS = (*STUDENT_GROUPS, LogitConfig, HiddenConfig, MapConfig, PkdConfig, OutputsConfig)
+from fine_tune.flags.parser import Parser, usage_errors
+from fine_tune.train.methods import METHODS, HiddenConfig, MapConfig, method_parser
 
 
 def build_parser() -> Parser:
-    """Name the groups of flags that this script takes."""
-    parser = Parser(__doc__, repeats=True)
-    add_groups(parser, GROUPS)
-    parser.set_defaults(lr=1e-4)
-    return parser
+    """Take the flags of this script's methods."""
+    return method_parser("run_pkd_distill", __doc__)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -29,29 +23,26 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = build_parser()
     args = parser.parse_args(argv)
     with usage_errors(parser):
-        flags = Flags(GROUPS, args)
+        flags = parser.flags(args)
 
         # Heavy imports come after the flags are read: `--help` answers at once.
-        from fine_tune.hardware.distributed import wrap
         from fine_tune.layer_map import layer_map
-        from fine_tune.run.job import Job
-        from fine_tune.train.pkd import cls_map, teacher_needs, train_pkd, train_pkd_cls
+        from fine_tune.run.start import build_student, open_teacher, prepare, resolve, start
+        from fine_tune.teacher.protocol import Needs
+        from fine_tune.train.pkd import cls_map, train_pkd, train_pkd_cls
 
-        job = Job(flags, parser.argv)
-        experiment, words = flags[PkdConfig].pkd_exp, flags[MapConfig].layer_map
-        if experiment == "pkd-hidden":
-            followed, level, train = layer_map(words, *job.layers), "states", train_pkd
+        run = prepare(resolve(flags))
+        needs, words = METHODS[flags.method].needs, flags[MapConfig].layer_map
+        if needs == "cls":
+            follows, train = cls_map(flags.method, words, *run.layers), train_pkd_cls
         else:
-            followed, level, train = cls_map(experiment, words, *job.layers), "cls", train_pkd_cls
-        student = job.build_student()
-        teacher = job.open_teacher(teacher_needs(level, followed))
-        updater = job.updater()
-        log = job.start(experiment, followed)
+            follows, train = layer_map(words, *run.layers), train_pkd
+        student, origin = build_student(run)
+        teacher = open_teacher(run, Needs(needs, tuple(sorted(set(follows.values())))))
+        session = start(run, {"": student}, teacher, origin=origin, layer_map=follows)
 
-    with log:
-        models, mu = (teacher, wrap(student)), flags[HiddenConfig].hidden_mse_weight
-        train(flags[LogitConfig], mu, followed, models, updater, job.updates(teacher), job.devices, log)
-    job.finish()
+    with session:
+        train(session, teacher, session.models[""], follows, flags[HiddenConfig])
 
 
 if __name__ == "__main__":

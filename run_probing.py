@@ -10,19 +10,13 @@ teacher layer that it learns. Loops: `fine_tune/train/pkd.py`.
 
 from collections.abc import Sequence
 
-from fine_tune.flags.option import Flags, Parser, add_groups, usage_errors
-from fine_tune.flags.shared import STUDENT_GROUPS, OutputsConfig
-from fine_tune.train.methods import HiddenConfig, LogitConfig, PkdProbeConfig
-
-GROUPS = (*STUDENT_GROUPS, LogitConfig, HiddenConfig, PkdProbeConfig, OutputsConfig)
+from fine_tune.flags.parser import Parser, usage_errors
+from fine_tune.train.methods import METHODS, HiddenConfig, PkdProbeConfig, method_parser
 
 
 def build_parser() -> Parser:
-    """Name the groups of flags that this script takes."""
-    parser = Parser(__doc__, repeats=True)
-    add_groups(parser, GROUPS)
-    parser.set_defaults(lr=1e-4)
-    return parser
+    """Take the flags of this script's methods."""
+    return method_parser("run_probing", __doc__)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -30,30 +24,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = build_parser()
     args = parser.parse_args(argv)
     with usage_errors(parser):
-        flags = Flags(GROUPS, args)
+        flags = parser.flags(args)
 
         # Heavy imports come after the flags are read: `--help` answers at once.
-        from fine_tune.hardware.distributed import wrap
         from fine_tune.layer_map import paired
-        from fine_tune.run.job import Job
-        from fine_tune.train.pkd import teacher_needs, train_pkd, train_pkd_cls
+        from fine_tune.run.start import build_student, open_teacher, prepare, resolve, start
+        from fine_tune.teacher.protocol import Needs
+        from fine_tune.train.pkd import train_pkd, train_pkd_cls
 
-        job = Job(flags, parser.argv)
-        probe = flags[PkdProbeConfig]
-        followed = paired("--teacher_indices", probe.teacher_indices, probe.student_indices, *job.layers)
-        student = job.build_student(named=followed)
-        level, train = {
-            "pkd_hidden_user_defined": ("states", train_pkd),
-            "pkd_cls_user_defined": ("cls", train_pkd_cls),
-        }[probe.probing_exp]
-        teacher = job.open_teacher(teacher_needs(level, followed))
-        updater = job.updater()
-        log = job.start(probe.probing_exp, followed)
+        run = prepare(resolve(flags))
+        needs, probe = METHODS[flags.method].needs, flags[PkdProbeConfig]
+        train = train_pkd_cls if needs == "cls" else train_pkd
+        follows = paired("--teacher_indices", probe.teacher_indices, probe.student_indices, *run.layers)
+        student, origin = build_student(run, named=follows)
+        teacher = open_teacher(run, Needs(needs, tuple(sorted(set(follows.values())))))
+        session = start(run, {"": student}, teacher, origin=origin, layer_map=follows)
 
-    with log:
-        models, mu = (teacher, wrap(student)), flags[HiddenConfig].hidden_mse_weight
-        train(flags[LogitConfig], mu, followed, models, updater, job.updates(teacher), job.devices, log)
-    job.finish()
+    with session:
+        train(session, teacher, session.models[""], follows, flags[HiddenConfig])
 
 
 if __name__ == "__main__":

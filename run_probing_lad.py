@@ -10,22 +10,14 @@ the first student layers learn the gates that you name, the others teacher layer
 """
 
 from collections.abc import Sequence
-from functools import partial
 
-from fine_tune.flags.option import Flags, Parser, add_groups, usage_errors
-from fine_tune.flags.shared import STUDENT_GROUPS, OutputsConfig
-from fine_tune.train.methods import GATE_GROUPS, GateFlags, HiddenConfig, LadProbeConfig, LogitConfig, add_gate_flags
-
-GROUPS = (*STUDENT_GROUPS, LogitConfig, HiddenConfig, LadProbeConfig, GateFlags, OutputsConfig)
+from fine_tune.flags.parser import Parser, usage_errors
+from fine_tune.train.methods import GateConfig, HiddenConfig, LadProbeConfig, method_parser
 
 
 def build_parser() -> Parser:
-    """Name the groups of flags that this script takes."""
-    parser = Parser(__doc__, repeats=True)
-    add_groups(parser, GROUPS)
-    add_gate_flags(parser)
-    parser.set_defaults(lr=1e-4)
-    return parser
+    """Take the flags of this script's methods."""
+    return method_parser("run_probing_lad", __doc__)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -33,36 +25,28 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = build_parser()
     args = parser.parse_args(argv)
     with usage_errors(parser):
-        flags, gate_flags = Flags(GROUPS, args), Flags(GATE_GROUPS, args, "gate_")
+        flags = parser.flags(args)
 
         # Heavy imports come after the flags are read: `--help` answers at once.
-        from fine_tune.hardware.distributed import wrap
         from fine_tune.model.gate import GateChain
-        from fine_tune.run.job import Job
+        from fine_tune.run.start import build_student, open_teacher, prepare, resolve, start
+        from fine_tune.train.gates import SpreadWatch, gate_shape, gates_need, start_norms
         from fine_tune.train.lad import train_lad
-        from fine_tune.train.probing_lad import probe_maps, teacher_needs, train_lad_cls, train_partial_lad
+        from fine_tune.train.probing_lad import probe_maps, train_lad_cls
 
-        job = Job(flags, parser.argv)
-        probe = flags[LadProbeConfig]
-        learned, plain = probe_maps(probe, flags[GateFlags].gate_norm, *job.layers)
-        loops = {
-            "lad_user_defined": train_lad,
-            "partial_lad": partial(train_partial_lad, plain=plain),
-            "lad_cls": train_lad_cls,
-        }
-        tokens, level = (1, "cls") if probe.probing_exp == "lad_cls" else (None, "states")
-        student = job.build_student(named=learned if probe.probing_exp == "lad_user_defined" else None)
-        gates = GateChain(job.gate_shape(tokens), job.layers[0], learned)
-        job.place_gates(gates, gate_flags)
-        teacher = job.open_teacher(teacher_needs(level, gates, plain))
-        updater = job.updater()
-        log = job.start(probe.probing_exp, dict(sorted((learned | plain).items())))
+        run = prepare(resolve(flags))
+        on_cls = flags.method == "lad_cls"
+        learned, plain = probe_maps(flags[LadProbeConfig], flags[GateConfig].gate_norm, *run.layers)
+        student, origin = build_student(run, named=learned if flags.method == "lad_user_defined" else None)
+        gates = GateChain(gate_shape(run, tokens=1 if on_cls else None), run.layers[0], learned, plain=plain)
+        teacher = open_teacher(run, gates_need(run, gates))
+        start_norms(run, gates, teacher)
+        parts, follows = {"": student, "gate_": gates}, dict(sorted((learned | plain).items()))
+        session = start(run, parts, teacher, origin=origin, layer_map=follows, watch=SpreadWatch())
 
-    with log:
-        models, mu = (teacher, wrap(student), wrap(gates)), flags[HiddenConfig].hidden_mse_weight
-        train = loops[probe.probing_exp]
-        train(flags[LogitConfig], mu, models, updater, job.updates(teacher), job.devices, log)
-    job.finish()
+    with session:
+        train = train_lad_cls if on_cls else train_lad
+        train(session, teacher, *session.models.values(), weights=flags[HiddenConfig])
 
 
 if __name__ == "__main__":

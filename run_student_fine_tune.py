@@ -8,18 +8,13 @@ The student has the sizes and the start that `run_lad_distil.py` would give it. 
 
 from collections.abc import Sequence
 
-from fine_tune.flags.option import Flags, Parser, add_groups, usage_errors
-from fine_tune.flags.shared import STUDENT_GROUPS
-
-GROUPS = STUDENT_GROUPS
+from fine_tune.flags.parser import Parser, usage_errors
+from fine_tune.train.methods import method_parser
 
 
 def build_parser() -> Parser:
-    """Name the groups of flags that this script takes."""
-    parser = Parser(__doc__, repeats=True)
-    add_groups(parser, GROUPS)
-    parser.set_defaults(lr=1e-4)
-    return parser
+    """Take the flags of this script's methods."""
+    return method_parser("run_student_fine_tune", __doc__)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -27,21 +22,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = build_parser()
     args = parser.parse_args(argv)
     with usage_errors(parser):
-        flags = Flags(GROUPS, args)
+        flags = parser.flags(args)
 
         # Heavy imports come after the flags are read: `--help` answers at once.
-        from fine_tune.hardware.distributed import wrap
-        from fine_tune.run.job import Job
+        from fine_tune.run.start import build_student, prepare, resolve, start
         from fine_tune.train.fine_tune import fine_tune
 
-        job = Job(flags, parser.argv)
-        student = job.build_student(matched=False)
-        updater = job.updater()
-        log = job.start("fine_tune")
+        run = prepare(resolve(flags))
+        student, origin = build_student(run, matched=False)
+        session = start(run, {"": student}, origin=origin)
 
-    with log:
-        fine_tune(wrap(student), updater, job.updates(), job.devices.student, log)
-    job.finish()
+    with session:
+        fine_tune(session, session.models[""])
 
 
 if __name__ == "__main__":

@@ -15,16 +15,18 @@ hyper-parameters) on 5 % of the training rows; the dev split is scored once, at 
 from collections.abc import Sequence
 from pathlib import Path
 
-from fine_tune.compare.suite import LAST_ONLY, METHODS, Suite, apply_settings, parse_rows, parse_seeds, plan_all
-from fine_tune.flags.option import Parser, usage_errors
-from fine_tune.tasks.table import TASKS, task_named
+from fine_tune.compare.suite import LAST_ONLY, Suite, apply_settings, parse_rows, parse_seeds, plan_all
+from fine_tune.flags.parser import Parser, usage_errors
+from fine_tune.flags.shared import DEVICE, TASK
+from fine_tune.tasks.table import task_named
+from fine_tune.train.methods import METHODS
 
 
 def build_parser() -> Parser:
     """Declare the flags."""
     parser = Parser(__doc__)
     parser.add_argument("--suite", required=True, help="name of the comparison")
-    parser.add_argument("--task", required=True, help=f"task: {', '.join(TASKS)}")
+    parser.add_argument("--task", required=True, help=TASK)
     parser.add_argument("--teacher_exp", required=True, help="experiment name of the teacher's run")
     parser.add_argument("--tmodel", default="bert", help="architecture of the teacher (default: bert)")
     parser.add_argument("--tckpt", type=int, help="checkpoint of the teacher (default: its last)")
@@ -44,7 +46,7 @@ def build_parser() -> Parser:
     )  # fmt: skip
     parser.add_argument("--ckpt_step", type=int, help="updates between two checkpoints that --select_on chooses from")
     parser.add_argument("--sweep", type=Path, help="YAML file, row -> flag -> list of values, tried on --select_on")
-    parser.add_argument("--device_id", type=int, help="-1 for the CPU (default: a GPU if there is one)")
+    parser.add_argument("--device_id", type=int, help=DEVICE)
     parser.add_argument(
         "--overwrite", action="store_true", help="replace runs that were made otherwise, or are unfinished"
     )
@@ -64,15 +66,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         apply_settings(rows, args.set)
 
         # Heavy imports come after the flags are read: `--help` answers at once.
-        from fine_tune.compare import results
-        from fine_tune.compare import score as suite_score
-        from fine_tune.compare import train as suite_run
+        from fine_tune.compare import results, score, train
         from fine_tune.compare.report import write_report
         from fine_tune.compare.sweep import sweep
-        from fine_tune.run import folder as run
+        from fine_tune.run.process import set_up_process
 
-        run.set_up_process()
-        teacher = suite_score.teacher_flags(args.teacher_exp, args.tmodel, args.tckpt, task)
+        set_up_process()
+        teacher = score.teacher_flags(args.teacher_exp, args.tmodel, args.tckpt, task)
         suite = Suite(
             name=args.suite, task=task, teacher=teacher, rows=rows, seeds=parse_seeds(args.seeds),
             duration={"epoch": args.epoch, "total_step": args.total_step}, split=args.dataset or task.dev[0],
@@ -80,15 +80,15 @@ def main(argv: Sequence[str] | None = None) -> None:
             overwrite=args.overwrite, report_only=args.report_only,
         )  # fmt: skip
         plan_all(suite, rows, suite.ckpt_step)  # bad values end it here
-        with suite_run.locked(suite, parser.argv) as lock:
+        with train.locked(suite, parser.command) as lock:
             runs = plan_all(suite, sweep(suite, args.sweep, lock) if args.sweep else rows, suite.ckpt_step)
-            suite_run.make(suite, runs, lock)
+            train.make(suite, runs, lock)
             if select:
-                suite_score.score_slice(suite, runs, lock)
-            chosen = suite_score.choose(suite, runs)
-            files = suite_score.predict(suite, chosen)
+                score.score_slice(suite, runs, lock)
+            chosen = score.choose(suite, runs)
+            files = score.predict(suite, chosen)
         found = results.compare(files, suite.seeds, task, suite.split)
-        speed, facts = suite_score.measure(suite, chosen), suite_score.facts(suite, runs, chosen, parser.argv)
+        speed, facts = score.measure(suite, chosen), score.facts(suite, runs, chosen, parser.command)
         write_report(suite.folder, suite.name, found, speed, facts)
         print(f"\n{suite.folder / 'report.md'}")
 

@@ -28,7 +28,8 @@ import run_fine_tune
 import run_lad_distil
 from benchmarks.common import UNDISTURBED, command_line, counting, of_mean_length, resident_peak, ticking
 from fine_tune.data.tokens import load_split, load_tokenizer
-from fine_tune.tasks.table import TASKS, read_split
+from fine_tune.tasks.rows import read_split
+from fine_tune.tasks.table import TASKS
 
 BASE = {"rows": 10_000, "length": 0, "batch_size": 32, "layers": 6}
 AXES = {

@@ -19,7 +19,8 @@ from fine_tune.model.gate import GateChain, GatePairs, GateShape
 from fine_tune.model.load import Loaded
 from fine_tune.model.student import build_student, resolve_sizes
 from fine_tune.run.optim import parameter_groups
-from fine_tune.tasks.table import TASKS, read_split
+from fine_tune.tasks.rows import read_split
+from fine_tune.tasks.table import TASKS
 from fine_tune.train.alp import attention_targets, full_reach
 
 WEIGHTS = {"soft": 0.5, "hard": 0.5, "hidden": 100.0}

@@ -18,7 +18,8 @@ import prepare_data
 from fine_tune.path import PROJECT
 from fine_tune.tasks import download as archive
 from fine_tune.tasks.download import SOURCES, prepare
-from fine_tune.tasks.table import TASKS, read_split
+from fine_tune.tasks.rows import read_split
+from fine_tune.tasks.table import TASKS
 
 TRAIN = "sentence\tlabel\na fine film \t1\na dull film \t0\n"
 DEV = "sentence\tlabel\nfine \t1\n"

@@ -6,6 +6,7 @@ import itertools
 import pytest
 import torch
 import torch.nn.functional as F
+from fine_tune.run.build import Devices
 from torch import nn
 
 from fine_tune.data.batches import Batch, updates
@@ -14,7 +15,6 @@ from fine_tune.layer_map import uniform_layer_map
 from fine_tune.losses import hard_target_loss, hidden_mse_loss, soft_target_loss
 from fine_tune.model.classifier import Classifier, pretrained_encoder, student_encoder
 from fine_tune.model.gate import GateChain, GateShape
-from fine_tune.run.build import Devices
 from fine_tune.run.meter import Meter
 from fine_tune.tasks.table import TASKS
 from fine_tune.teacher.live import LiveTeacher

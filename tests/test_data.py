@@ -15,7 +15,8 @@ from fine_tune.data import tokens as module
 from fine_tune.data.batches import batch_rows, updates
 from fine_tune.data.tokens import load_labelled, load_split, load_tokenizer
 from fine_tune.path import cache_dir
-from fine_tune.tasks.table import TASKS, read_split
+from fine_tune.tasks.rows import read_split
+from fine_tune.tasks.table import TASKS
 
 LENGTHS = np.random.default_rng(0).integers(2, 60, 1003)
 
@@ -242,7 +243,7 @@ def test_a_process_that_comes_second_waits_and_uses_what_the_first_made(data, to
     first.start()
     assert filling.wait(30)
     monkeypatch.setattr(module, "tokenize", None)  # the second must not
-    monkeypatch.setattr(logging.getLogger("fine_tune.path"), "info", lambda *_: go_on.set())  # once it waits
+    monkeypatch.setattr(logging.getLogger("fine_tune.files"), "info", lambda *_: go_on.set())  # once it waits
     assert len(load_split(TASKS["sst2"], "train", tokenizer, 24)) == 24
     first.join()
     assert first.exitcode == 0 and len(list(cache_dir().iterdir())) == 1

@@ -17,13 +17,13 @@ import forks
 import numpy as np
 import pytest
 import torch
+from fine_tune.run.build import lazy_rows, resolve_devices
 
 from fine_tune.data.batches import updates
 from fine_tune.data.tokens import Split
 from fine_tune.flags.option import Parser, usage_errors
 from fine_tune.flags.shared import Pace, SpeedConfig
 from fine_tune.path import PROJECT
-from fine_tune.run.build import lazy_rows, resolve_devices
 from fine_tune.tasks.table import TASKS
 
 TAUGHT = ("--teacher_exp", "teacher")
@@ -327,7 +327,7 @@ def test_a_process_without_rows_gets_a_batch_of_weight_zero():
 
 
 def test_a_process_after_the_first_writes_nothing(tmp_path, monkeypatch):
-    from fine_tune.path import write_json
+    from fine_tune.files import write_json
     from fine_tune.run.session import TrainLog
 
     monkeypatch.setenv("RANK", "1")

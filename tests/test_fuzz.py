@@ -16,18 +16,19 @@ from conftest import HEADERS, labelled
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fine_tune.files import read_json
 from fine_tune.flags.option import Flags, Parser, add_groups, usage_errors
 from fine_tune.flags.saved import load_config
 from fine_tune.flags.shared import STUDENT_GROUPS, OptimConfig
 from fine_tune.model.checkpoint import load_state
 from fine_tune.model.load import load_run
-from fine_tune.path import read_json
 from fine_tune.run.folder import is_complete
 from fine_tune.run.history import read_run, read_scores
 from fine_tune.run.optim import Part, Updater
 from fine_tune.run.state import Snapshot
 from fine_tune.tasks.download import unpack
-from fine_tune.tasks.table import TASKS, read_split
+from fine_tune.tasks.rows import read_split
+from fine_tune.tasks.table import TASKS
 
 CASES = {"fast": 50, "nightly": 1000}[os.environ.get("HYPOTHESIS_PROFILE", "fast")]
 fuzz = settings(

@@ -4,12 +4,12 @@ import re
 
 import pytest
 import torch
+from fine_tune.run.build import part_of
 from methods import EXACT, GATES, HIDDEN, LAD_PROBE, METHODS, PKD_PROBE, QUICK, flags
 
 from fine_tune.flags.shared import OptimConfig, SpeedConfig, StepConfig
 from fine_tune.model.classifier import Classifier, pretrained_encoder
 from fine_tune.model.projection import ProjectedStudent, without_projection
-from fine_tune.run.build import part_of
 from fine_tune.run.session import TrainLog
 
 CPU = torch.device("cpu")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import SIZES, Data, call, sentence
+from fine_tune.run.build import build_teacher
 from transformers import BertConfig, BertModel
 
 from fine_tune.flags.shared import Pace
@@ -16,7 +17,6 @@ from fine_tune.model.classifier import Classifier
 from fine_tune.model.load import load_run
 from fine_tune.run import preflight
 from fine_tune.run import teacher_check as judge
-from fine_tune.run.build import build_teacher
 from fine_tune.tasks.table import TASKS
 
 LAD = ("run_lad_distil", "--experiment", "x", "--teacher_exp", "teacher", "--task", "sst2", "--device_id", -1)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from fine_tune.data.tokens import load_split, load_tokenizer
-from fine_tune.tasks.table import SLICES, TASKS, read_split
+from fine_tune.tasks.rows import read_split
+from fine_tune.tasks.table import SLICES, TASKS
 
 
 def grow(data, times=10):

@@ -3,21 +3,20 @@
 Scores are shown in points (x 100), as GLUE shows them; the CSV files hold plain values.
 """
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from fine_tune.compare.results import Results
 from fine_tune.compare.statistics import mean_and_sd
 from fine_tune.compare.suite import TEACHER
-from fine_tune.path import write_text, write_whole
+from fine_tune.files import write_csv, write_text, write_whole
 from fine_tune.plot.style import COLOURS, WIDTH
 
 Table = list[dict[str, Any]]
@@ -44,8 +43,8 @@ def write_report(folder: Path, name: str, results: Results, speed: Speed, facts:
         speed: Size and time of the rows, as far as known.
         facts: What the results depend on, by name.
     """
-    write_text(folder / "report.csv", csv_text(row_table(results, speed)))
-    write_text(folder / "pairs.csv", csv_text(pair_table(results)))
+    write_csv(folder / "report.csv", pd.DataFrame(row_table(results, speed), dtype=object))
+    write_csv(folder / "pairs.csv", pd.DataFrame(pair_table(results), dtype=object))
     write_whole(folder / "report.png", partial(chart(results).savefig, format="png"))
     lines = [f"# {name}: {results.task.name} {results.split}, {results.rows} rows", ""]
     lines += [f"* {fact}: {value}" for fact, value in facts.items()]
@@ -81,15 +80,6 @@ def pair_table(results: Results) -> Table:
         by_seed = zip(results.seeds, cells.pop("mcnemar_p"), strict=False)  # none for a regression
         table.append(cells | {f"mcnemar_p_seed_{seed}": p for seed, p in by_seed})
     return table
-
-
-def csv_text(table: Table) -> str:
-    """Write a table, what is not known as an empty cell."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(table[0])
-    writer.writerows([["" if unknown(value) else value for value in row.values()] for row in table])
-    return text.getvalue()
 
 
 def unknown(value: Any) -> bool:

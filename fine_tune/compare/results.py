@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from fine_tune.compare import statistics
 from fine_tune.compare.suite import TEACHER
-from fine_tune.scores.predict import metric
+from fine_tune.scores.metrics import metric
 from fine_tune.tasks.table import Task
 
 
@@ -82,7 +83,7 @@ def prediction_file(folder: Path, split: str, step: int) -> Path:
 
 
 def read_prediction(file: Path, task: Task) -> Prediction:
-    """Read what `evaluate.save_prediction` wrote.
+    """Read what `scores.predict.save_prediction` wrote.
 
     Raises:
         ValueError: The file is something else.
@@ -91,10 +92,9 @@ def read_prediction(file: Path, task: Task) -> Prediction:
     if not file.is_file():
         raise FileNotFoundError(f"{file} is not there; leave out --report_only to make what is missing")
     name, kind = ("logit_0", np.float32) if task.regression else ("prediction", np.int64)
-    header, *lines = [line.split("\t") for line in file.read_text(encoding="utf-8").rstrip("\n").split("\n")]
     try:
-        columns = dict(zip(header, zip(*lines, strict=True), strict=True))
-        return Prediction(np.array(columns["id"]), np.array(columns["label"], kind), np.array(columns[name], kind))
+        table = pd.read_csv(file, sep="\t", dtype={"id": str, "label": kind, name: kind}, na_filter=False, quoting=3)
+        return Prediction(table["id"].to_numpy(str), table["label"].to_numpy(kind), table[name].to_numpy(kind))
     except (ValueError, KeyError):
         raise ValueError(
             f"{file}: not a table with id, label and {name} in every line; remove it and start again"

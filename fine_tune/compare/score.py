@@ -12,14 +12,18 @@ from fine_tune.compare.results import prediction_file, read_prediction, score
 from fine_tune.compare.suite import TEACHER, Row, Run, Suite, read_if_there
 from fine_tune.compare.train import call
 from fine_tune.data.tokens import Split, load_split
+from fine_tune.files import write_json
+from fine_tune.flags.parser import Flags
 from fine_tune.flags.saved import load_config
-from fine_tune.flags.shared import PrecisionConfig, SpeedConfig, TeacherRef
+from fine_tune.flags.shared import TeacherRef
 from fine_tune.hardware.device import resolve_device
-from fine_tune.model import load
 from fine_tune.model.checkpoint import list_checkpoints, pick_checkpoint
+from fine_tune.model.load import Loaded, has_own_tokenizer, load_run
 from fine_tune.model.placement import place
-from fine_tune.path import run_dir, write_json
-from fine_tune.scores import predict as evaluate
+from fine_tune.path import run_dir
+from fine_tune.scores import predict as predictions
+from fine_tune.scores.efficiency import milliseconds_per_sentence, parameters
+from fine_tune.scores.metrics import best_checkpoints
 from fine_tune.tasks.table import Task
 
 BATCH_SIZE = 128
@@ -79,16 +83,16 @@ def choose(suite: Suite, runs: Sequence[Run]) -> dict[str, list[Choice]]:
     for run in runs:
         step = run.last_step
         if suite.select:
-            step = evaluate.best_checkpoints(slice_scores(suite, run), suite.task.metrics[0])[0][0]
+            step = best_checkpoints(slice_scores(suite, run), suite.task.metrics[0])[0][0]
         chosen.setdefault(run.row.name, []).append(Choice(run.experiment, "bert", run.folder, step))
     return chosen
 
 
-def load_choice(suite: Suite, choice: Choice, tokenizer: Path) -> tuple[load.Loaded, Split]:
+def load_choice(suite: Suite, choice: Choice, tokenizer: Path) -> tuple[Loaded, Split]:
     """Load a checkpoint and the rows of the split; a teacher without a tokenizer has that of its students."""
-    other = None if load.has_own_tokenizer(choice.folder) else str(tokenizer)
-    loaded = load.load_run(choice.experiment, choice.architecture, suite.task, choice.step, other, "--tckpt")
-    return loaded, load_split(suite.task, suite.split, loaded.tokenizer, loaded.config["max_seq_len"])
+    other = None if has_own_tokenizer(choice.folder) else str(tokenizer)
+    loaded = load_run(choice.experiment, choice.architecture, suite.task, choice.step, other, "--tckpt")
+    return loaded, load_split(suite.task, suite.split, loaded.tokenizer, loaded.max_seq_len)
 
 
 def predict(suite: Suite, chosen: Mapping[str, list[Choice]]) -> dict[str, list[Path]]:
@@ -99,8 +103,8 @@ def predict(suite: Suite, chosen: Mapping[str, list[Choice]]) -> dict[str, list[
         file = prediction_file(choice.folder, suite.split, choice.step)
         if not file.is_file() and not suite.report_only:
             loaded, rows = load_choice(suite, choice, tokenizer)
-            place(loaded.model, device, PrecisionConfig(), SpeedConfig())
-            evaluate.save_prediction(file, rows, evaluate.predict(loaded.model, rows, BATCH_SIZE, device))
+            place(loaded.model, device, Flags({}))
+            predictions.save_prediction(file, rows, predictions.predict(loaded.model, rows, BATCH_SIZE, device))
     return {
         row: [prediction_file(choice.folder, suite.split, choice.step) for choice in choices]
         for row, choices in chosen.items()
@@ -122,9 +126,9 @@ def measure(suite: Suite, chosen: Mapping[str, list[Choice]]) -> dict[str, dict[
     tokenizer = next(first.folder for row, first in firsts.items() if row != TEACHER) / "tokenizer"
     loaded = [load_choice(suite, first, tokenizer) for first in firsts.values()]
     models, rows = [each.model.to(device) for each, _ in loaded], loaded[-1][1]
-    times = evaluate.milliseconds_per_sentence(models, rows, SENTENCES, device)
+    times = milliseconds_per_sentence(models, rows, SENTENCES, device)
     speeds = {
-        row: {"model": names[row], "parameters": sum(p.numel() for p in model.parameters()), "milliseconds": ms}
+        row: {"model": names[row], "parameters": parameters(model), "milliseconds": ms}
         for row, model, ms in zip(firsts, models, times, strict=True)
     }
     write_json(file, speeds)
@@ -140,7 +144,7 @@ def facts(suite: Suite, runs: Sequence[Run], chosen: Mapping[str, list[Choice]],
         return ", ".join(dict.fromkeys(str(each[key]) for each in about))
 
     def method(row: Row) -> str:
-        name = row.name if row.name == row.method else f"{row.name}={row.method}"
+        name = row.name if row.name == row.method.name else f"{row.name}={row.method.name}"
         return " ".join([name, *(f"{key}={value}" for key, value in row.settings.items())])
 
     ref, rows = suite.teacher, {run.row.name: run.row for run in runs}

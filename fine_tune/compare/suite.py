@@ -3,36 +3,18 @@
 A suite has rows, each a method with its settings, and runs each row with each seed as the experiment SUITE-ROW-SEED.
 """
 
-import importlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fine_tune.flags.option import Flags, Parser
-from fine_tune.path import digest, experiment_name, read_json, run_dir, suite_dir
+from fine_tune.files import digest, read_json
+from fine_tune.flags.parser import Parser
+from fine_tune.flags.shared import RunConfig
+from fine_tune.path import experiment_name, run_dir, suite_dir
 from fine_tune.tasks.table import Task
-from fine_tune.train.methods import GATE_GROUPS
+from fine_tune.train.methods import Method, method_named, method_parser
 
-METHODS: dict[str, tuple[str, dict[str, str]]] = {
-    "ft": ("run_student_fine_tune", {}),
-    "kd": ("run_kd_distil", {}),
-    "pkd": ("run_pkd_distill", {"pkd_exp": "pkd-hidden"}),
-    "pkd-skip": ("run_pkd_distill", {"pkd_exp": "pkd-skip"}),
-    "pkd-last": ("run_pkd_distill", {"pkd_exp": "pkd-last"}),
-    "alp-kd": ("run_alp_distil", {"alp_exp": "alp-kd"}),
-    "alp-kd-hidden": ("run_alp_distil", {"alp_exp": "alp-kd-hidden"}),
-    "alp-kd-hidden-v2": ("run_alp_distil", {"alp_exp": "alp-kd-hidden-v2"}),
-    "lad": ("run_lad_distil", {}),
-    "lad-reverse": ("run_lad_distil", {"reverse_gate": "true"}),
-    "lad-no": ("run_lad_no_distil", {}),
-    "lad-cls": ("run_probing_lad", {"probing_exp": "lad_cls"}),
-    "lad-user-defined": ("run_probing_lad", {"probing_exp": "lad_user_defined"}),
-    "partial-lad": ("run_probing_lad", {"probing_exp": "partial_lad"}),
-    "pkd-user-defined": ("run_probing", {"probing_exp": "pkd_hidden_user_defined"}),
-    "pkd-cls-user-defined": ("run_probing", {"probing_exp": "pkd_cls_user_defined"}),
-}
-"""Script of every method, and the flags that make it that method; `true` stands for a switch."""
 OWN = {
     *("experiment", "task", "model", "dataset", "seed", "ckpt_step", "device_id"),
     *("overwrite", "resume", "dry_run", "keep_last"),
@@ -50,7 +32,7 @@ class Row:
     """A row of the comparison: its name, its method, and the settings that are not the script's defaults."""
 
     name: str
-    method: str
+    method: Method
     settings: dict[str, str] = field(default_factory=dict)
 
 
@@ -119,15 +101,15 @@ def read_if_there(file: Path) -> dict[str, Any]:
     return read_json(file) if file.is_file() else {}
 
 
-def script_parser(method: str) -> Parser:
+def script_parser(method: Method) -> Parser:
     """Give the parser of a method's script."""
-    parser: Parser = importlib.import_module(METHODS[method][0]).build_parser()
-    parser.prog = f"{METHODS[method][0]}.py"
+    parser = method_parser(method.script, None)
+    parser.prog = f"{method.script}.py"
     return parser
 
 
 def parse_rows(methods: str) -> list[Row]:
-    """Read `--methods`: METHOD or NAME=METHOD, separated by commas.
+    """Read `--methods`: METHOD or NAME=METHOD, separated by commas; a row without a name has its method's, as typed.
 
     Raises:
         ValueError: An unknown method, or a name that is taken.
@@ -135,9 +117,10 @@ def parse_rows(methods: str) -> list[Row]:
     rows: list[Row] = []
     for part in methods.split(","):
         name, _, method = part.rpartition("=")
-        row = Row(name or method, method)
-        if method not in METHODS:
-            raise ValueError(f"--methods {part}: the methods are {', '.join(METHODS)}")
+        try:
+            row = Row(name or method, method_named(method))
+        except ValueError as error:
+            raise ValueError(f"--methods {part}: {error}") from None
         experiment_name(row.name, "", "", "--methods")
         if row.name in {TEACHER, *(other.name for other in rows)} or set(row.name) & set(".="):
             raise ValueError(f"--methods {part}: a row needs a name of its own, without . and =, NAME=METHOD")
@@ -185,8 +168,8 @@ def set_flag(row: Row, key: str, value: str, origin: str) -> bool:
     if action is None:
         return False
     name = next(spelling[2:] for spelling in action.option_strings if spelling.startswith("--"))
-    if name in OWN or name in METHODS[row.method][1]:
-        raise ValueError(f"{origin}: {name} is given by the {'suite' if name in OWN else 'method ' + row.method}")
+    if name in OWN or name in row.method.fixed:
+        raise ValueError(f"{origin}: {name} is given by the {'suite' if name in OWN else 'method ' + row.method.name}")
     if action.nargs == 0 and value != "true":
         raise ValueError(f"{origin}: --{name} is a switch, its only value is true")
     row.settings[name] = value
@@ -195,21 +178,17 @@ def set_flag(row: Row, key: str, value: str, origin: str) -> bool:
 
 def plan(suite: Suite, row: Row, seed: int, ckpt_step: int | None) -> Run:
     """Write the command line of one run, and have the script's own parser and ranges check it."""
-    script, flags = METHODS[row.method]
     experiment = f"{suite.name}-{row.name}-{seed}"
     split = "train_fit" if suite.select else "train"
     values = {"experiment": experiment, "task": suite.task.name, **suite.teacher, "seed": seed, "dataset": split}
     values |= suite.duration | {"ckpt_step": ckpt_step, "device_id": suite.device_id}
     words = [word for key, value in values.items() if value is not None for word in (f"--{key}", str(value))]
-    for key, value in (flags | row.settings).items():
+    for key, value in {**row.method.fixed, **row.settings}.items():
         words += [f"--{key}"] if value == "true" else [f"--{key}", value]
     parser = script_parser(row.method)
     args = parser.parse_args(words)
-    Flags(importlib.import_module(script).GROUPS, args)
-    if hasattr(args, "gate_lr"):
-        Flags(GATE_GROUPS, args, "gate_")
-    folder = run_dir(experiment, "bert", suite.task.name)
-    asked = vars(args) | {"script": script, "teacher_sha256": suite.teacher_sha256}
+    folder = parser.flags(args)[RunConfig].folder
+    asked = vars(args) | {"script": row.method.script, "teacher_sha256": suite.teacher_sha256}
     return Run(row, seed, experiment, folder, words, asked)
 
 

@@ -4,21 +4,20 @@ Students are trained on `train_fit`, and their last checkpoints scored on `train
 mean of the task's first metric wins, the earlier point in a tie.
 """
 
-import csv
-import io
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml  # type: ignore[import-untyped]
 
 from fine_tune.compare.score import score_slice, slice_scores
 from fine_tune.compare.statistics import mean_and_sd
 from fine_tune.compare.suite import LAST_ONLY, Row, Suite, plan_all, set_flag
 from fine_tune.compare.train import make
-from fine_tune.flags.option import first_line
-from fine_tune.path import experiment_name, write_json, write_text
+from fine_tune.files import first_line, write_csv, write_json
+from fine_tune.path import experiment_name
 
 Grid = dict[str, dict[str, list[Any]]]
 """Values by row and flag."""
@@ -91,9 +90,5 @@ def sweep(suite: Suite, file: Path, lock: int) -> list[Row]:
         for point in made
     ]
     write_json(suite.folder / "sweep.json", report)
-    table = io.StringIO()
-    writer = csv.DictWriter(table, list(report[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(report)
-    write_text(suite.folder / "sweep.csv", table.getvalue())
+    write_csv(suite.folder / "sweep.csv", pd.DataFrame(report))
     return [Row(row.name, row.method, best[row.name].settings) if row.name in best else row for row in suite.rows]

@@ -13,15 +13,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from fine_tune.compare.suite import METHODS, Run, Suite, read_if_there, script_parser
-from fine_tune.flags.saved import NEUTRAL
-from fine_tune.path import PROJECT, write_json
+from fine_tune.compare.suite import Run, Suite, read_if_there, script_parser
+from fine_tune.files import write_json
+from fine_tune.flags.saved import is_neutral
+from fine_tune.path import PROJECT
 from fine_tune.run.state import STATE
+from fine_tune.train.methods import Method
 
 LOGGED = {"log_step", "gradient_checkpointing"}
 """Flags with which a run that goes on must go on."""
-UNASKED = NEUTRAL | LOGGED | {"experiment", "from_config"}
-"""Flags that may differ between what a finished run was made with and what is asked."""
+UNASKED = LOGGED | {"experiment", "from_config"}
+"""Flags that may differ between what a finished run was made with and what is asked, beside the neutral ones."""
 
 
 @contextlib.contextmanager
@@ -71,6 +73,8 @@ def how_far(run: Run, overwrite: bool) -> str:
         made["teacher_sha256"] = about["teacher_sha256"]
     gate = {f"gate_{key}": value for key, value in read_if_there(run.folder / "gate_config.json").items()}
     for key in sorted(run.asked.keys() - UNASKED, key=lambda key: (key != "script", key)):
+        if is_neutral(key):
+            continue
         asked, was = run.asked[key], made.get(key, run.asked[key])
         if asked is not None and key != "layer_map":  # which config.json holds in numbers
             was = (gate | config).get(key, was)
@@ -88,10 +92,10 @@ def how_far(run: Run, overwrite: bool) -> str:
     return "begun" if same and (run.folder / STATE).is_file() else "missing"
 
 
-def read_command(method: str, argv: Sequence[str]) -> dict[str, Any]:
+def read_command(method: Method, argv: Sequence[str]) -> dict[str, Any]:
     """Read what a run was asked for."""
     script = Path(argv[0]).stem
-    if script != METHODS[method][0]:
+    if script != method.script:
         return {"script": script}
     return {**vars(script_parser(method).parse_args(argv[1:])), "script": script}
 
@@ -109,7 +113,7 @@ def make(suite: Suite, runs: Sequence[Run], lock: int) -> None:
         raise ValueError(f"{name} is not finished; leave out --report_only to make what is missing")
     for number, (run, far) in enumerate(missing, start=len(runs) - len(missing) + 1):
         words = [*run.words, "--resume" if far == "begun" and not suite.overwrite else "--overwrite"]
-        call(suite, METHODS[run.row.method][0], words, run.experiment, f"run {number} of {len(runs)}", lock)
+        call(suite, run.row.method.script, words, run.experiment, f"run {number} of {len(runs)}", lock)
 
 
 def call(suite: Suite, script: str, words: Sequence[str], name: str, what: str, lock: int) -> None:

@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fine_tune.data.tokens import Inputs, Split
+from fine_tune.flags.shared import RunConfig
+from fine_tune.hardware import rank
+from fine_tune.hardware.device import to_device
 
 
 @dataclass
@@ -38,6 +41,18 @@ class Batch:
     label: Tensor
     mask: Tensor | None
     weight: float
+
+    def to(self, device: torch.device) -> "Batch":
+        """Put what the student and the losses read on a device; a teacher elsewhere fetches its inputs itself."""
+        student = to_device(self.student, device)
+        return Batch(
+            rows=self.rows,
+            student=student,
+            teacher=student if self.teacher is self.student else self.teacher,
+            label=to_device(self.label, device),
+            mask=to_device(self.mask, device),
+            weight=self.weight,
+        )
 
 
 def by_length(rows: NDArray[np.int64], lengths: NDArray[np.int64]) -> list[NDArray[np.int64]]:
@@ -68,7 +83,7 @@ def updates(
     seed: int,
     pad_to: int | None = None,
     start: int = 0,
-    rank: int = 0,
+    process: int = 0,
     world_size: int = 1,
 ) -> Iterator[list[Batch]]:
     """Give the micro-batches of update after update, without end, from update `start` (0-based) on.
@@ -81,7 +96,7 @@ def updates(
         seed: Seed of the order.
         pad_to: Pad to this many tokens and let padding count (released); None pads to the longest and masks.
         start: First update.
-        rank: Number of this process.
+        process: Number of this process.
         world_size: Processes; every one takes every `world_size`-th row, so that all have rows of the same lengths.
     """
     assert student.label is not None
@@ -100,7 +115,7 @@ def updates(
         )
 
     def share(rows: NDArray[np.int64]) -> list[Batch]:
-        mine = rows[rank::world_size]
+        mine = rows[process::world_size]
         if len(mine) == 0:  # the others wait for this process all the same
             return [micro_batch(rows[:1], 0.0)]
         parts = (mine[at : at + micro_size] for at in range(0, len(mine), micro_size))
@@ -115,3 +130,23 @@ def updates(
             epoch, skip = epoch + 1, 0
 
     return forever()
+
+
+def updates_of(cfg: RunConfig, rows: Split, done: int = 0) -> Iterator[list[Batch]]:
+    """Give this process its micro-batches of a run, update after update, without end, after the first `done`."""
+    return updates(
+        rows,
+        batch_size=cfg.batch_size,
+        accum_step=cfg.accum_step,
+        seed=cfg.seed,
+        pad_to=rows.max_seq_len if cfg.pad_to_max else None,
+        start=done,
+        process=rank.rank(),
+        world_size=rank.world_size(),
+    )
+
+
+def row_ids(cfg: RunConfig, rows: Split, step: int) -> list[str]:
+    """Name the rows of update `step`, counted from 1, of all processes, by their ids in the data."""
+    (update,) = next(updates(rows, batch_size=cfg.batch_size, seed=cfg.seed, start=step - 1))
+    return [str(rows.row_id[row]) for row in update.rows]

@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from fine_tune.flags.option import first_line
+from fine_tune.files import digest, fill_folder, first_line
 from fine_tune.hardware import distributed
-from fine_tune.path import cache_dir, digest, fill_folder
-from fine_tune.tasks.table import Task, read_split
+from fine_tune.path import cache_dir
+from fine_tune.tasks.rows import read_split
+from fine_tune.tasks.table import Task
 
 logger = logging.getLogger(__name__)
 

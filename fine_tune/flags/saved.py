@@ -1,32 +1,25 @@
-"""The configuration of a run as a file: `config.json`, flat, sorted, one key per flag, and `method`."""
+"""The configuration of a run as a file: `config.json`, flat, sorted, one key per flag, and `method`.
+
+Our own runs are read whatever keys they hold, so one of a newer version stays readable; the format of the released
+code is frozen, and a key that it does not have is refused.
+"""
 
 import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
+from fine_tune.files import read_json, write_text
 from fine_tune.flags.shared import STUDENT_GROUPS, OutputsConfig, TeacherConfig
-from fine_tune.path import read_json, write_text
-from fine_tune.train.methods import (
-    AlpConfig,
-    ChainConfig,
-    GateFlags,
-    HiddenConfig,
-    LadProbeConfig,
-    LogitConfig,
-    MapConfig,
-    PkdConfig,
-    PkdProbeConfig,
-)
+from fine_tune.path import task_of
 
-GROUPS = (
-    *(*STUDENT_GROUPS, TeacherConfig, OutputsConfig, LogitConfig, HiddenConfig, MapConfig, GateFlags, ChainConfig),
-    *(PkdConfig, AlpConfig, LadProbeConfig, PkdProbeConfig),
-)
-"""Every group whose flags can stand in a `config.json`."""
-
-LEGACY_KEYS = {"num_gpu", "d_emb"}
-"""Keys of released runs that are not read: an older spelling of `device_id`, and a size that never reached a model."""
+RELEASED_KEYS = {
+    *(field.name for group in (*STUDENT_GROUPS, TeacherConfig, OutputsConfig) for field in dataclasses.fields(group)),
+    *("softmax_temp", "soft_weight", "hard_weight", "hidden_mse_weight", "layer_map", "method"),
+    *("num_gpu", "d_emb"),  # not read: an older spelling of device_id, and a size that never reached a model
+}
+"""What the configuration of a run without a `run.json` may hold."""
+NEEDED = {"experiment", "model", "task", "num_class", "max_seq_len", "dropout"}
 
 
 def save_config(file: Path, values: dict[str, Any]) -> None:
@@ -35,24 +28,29 @@ def save_config(file: Path, values: dict[str, Any]) -> None:
     write_text(file, json.dumps(written, indent=2, sort_keys=True) + "\n")
 
 
-NEUTRAL = {
-    *("overwrite", "preflight", "dry_run", "resume", "state_step", "teacher_cache", "cache_budget"),
-    *("device_id", "tdevice_id", "gate_device_id"),
-}
-"""Values without a bearing on what a run trains."""
-FREE = NEUTRAL | {"keep_last"}
-"""Values that may change when a run goes on; not `ckpt_step`, as reading waiting rows (`lazy`) changes rounding."""
+NEUTRAL = {"overwrite", "preflight", "dry_run", "resume", "state_step", "teacher_cache", "cache_budget"}
+"""Values without a bearing on what a run trains; devices (`is_neutral`) have none either."""
+FREE = {"keep_last", "method"}
+"""Further values that may change when a run continues; `method` follows from script and flags.
+
+Not `ckpt_step`: rows that wait for updates (`run.lazy_adamw`) get them at a checkpoint, which changes rounding.
+"""
+
+
+def is_neutral(name: str) -> bool:
+    """Whether a value has no bearing on what a run trains."""
+    return name in NEUTRAL or name.endswith("device_id")
 
 
 def check_same(file: Path, values: dict[str, Any]) -> None:
-    """Refuse to go on with a run that was begun with other values than these.
+    """Refuse to continue a run that was started with other values than these.
 
     Raises:
         ValueError: The first that differs.
     """
     saved = read_json(file)
     for name, value in sorted(values.items()):
-        if name not in FREE and saved.get(name) != value:
+        if not is_neutral(name) and name not in FREE and saved.get(name) != value:
             was, now = ("left open" if each is None else each for each in (saved.get(name), value))
             raise ValueError(
                 f"--resume: {file} has {name} {was}, now it is {now}; give what the run began with, or --overwrite"
@@ -68,17 +66,15 @@ def load_config(run_dir: Path, flag: str = "--experiment") -> dict[str, Any]:
     """
     file = run_dir / "config.json"
     if not file.is_file():
-        there = sorted(path.parent.name for path in run_dir.parent.glob("[!.]*/config.json"))
-        raise FileNotFoundError(f"{flag}: no run at {run_dir}; runs there: {', '.join(there) or 'none'}")
+        task = task_of(run_dir)
+        there = sorted(path.parent.name for path in run_dir.parent.glob(f"[!.]*_{task}/config.json"))
+        raise FileNotFoundError(f"{flag}: no run at {run_dir}; runs of {task}: {', '.join(there) or 'none'}")
     values = read_json(file)
-    known = {field.name for group in GROUPS for field in dataclasses.fields(group)}
-    unknown = sorted(set(values) - known - LEGACY_KEYS - {"method"})
-    if unknown:
+    if not (run_dir / "run.json").is_file() and (unknown := sorted(set(values) - RELEASED_KEYS)):
         raise ValueError(f"{file}: unknown keys: {', '.join(unknown)}")
-    missing = sorted({"experiment", "model", "task", "num_class", "max_seq_len", "dropout"} - set(values))
-    if missing:
+    if missing := sorted(NEEDED - set(values)):
         raise ValueError(f"{file}: missing keys: {', '.join(missing)}")
-    for key in {"num_class", "max_seq_len"}:
+    for key in ("num_class", "max_seq_len"):
         if not isinstance(values[key], int) or values[key] < 1:
             raise ValueError(f"{file}: {key} must be a positive number, got {values[key]!r}")
     if not isinstance(values["dropout"], int | float) or not 0 <= values["dropout"] < 1:

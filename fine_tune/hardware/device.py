@@ -1,9 +1,34 @@
 """Which device each model lives on, and how tensors get there."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import nn
+
+from fine_tune.hardware import rank
+
+
+class Devices(NamedTuple):
+    """Where the models of a run live.
+
+    Attributes:
+        teacher: Device of the teacher.
+        parts: Device of every part that is trained, by its prefix; "" is the student.
+    """
+
+    teacher: torch.device
+    parts: Mapping[str, torch.device]
+
+    @property
+    def student(self) -> torch.device:
+        """Device of the student: batches, targets and losses are there, too."""
+        return self.parts[""]
+
+    def names(self) -> dict[str, str]:
+        """Name the device of every model, for readers of the run."""
+        parts = {prefix.rstrip("_") or "student": str(device) for prefix, device in self.parts.items()}
+        return {"teacher": str(self.teacher), **parts}
 
 
 def resolve_device(device_id: int | None, flag: str = "--device_id") -> torch.device:
@@ -16,8 +41,34 @@ def resolve_device(device_id: int | None, flag: str = "--device_id") -> torch.de
     if device_id is None:
         device_id = 0 if count else -1
     if device_id >= count:
-        raise ValueError(f"{flag} {device_id}: this machine has {count} GPUs; -1 stands for the CPU")
+        gpus = f"its GPUs are 0..{count - 1}" if count else "it has no GPU that torch can use"
+        raise ValueError(
+            f"{flag} {device_id}: there is no such GPU on this machine, {gpus}; -1 is the CPU, without the flag the "
+            "best device is taken"
+        )
     return torch.device("cpu") if device_id < 0 else torch.device("cuda", device_id)
+
+
+def home_device(device_id: int | None, *others: int | None) -> torch.device:
+    """Resolve the device of the student, or of a model that is only read.
+
+    Under torchrun every process has one device: a GPU of its own, or the CPU.
+
+    Args:
+        device_id: `--device_id`; None for the best.
+        others: Device numbers of the other models; None where they follow the student.
+
+    Raises:
+        ValueError: There is no such device, or torchrun is to place the models and a flag does, too.
+    """
+    if rank.world_size() > 1:
+        if device_id not in (None, -1) or any(other is not None for other in others):
+            raise ValueError(
+                "under torchrun every process has one device: give --device_id -1 (CPU), or none of the flags"
+            )
+        if device_id is None and torch.cuda.is_available():
+            device_id = rank.local_rank()
+    return resolve_device(device_id)
 
 
 def device_number(device: torch.device) -> int:
@@ -31,6 +82,24 @@ def to_device(value: Any, device: torch.device) -> Any:
         return value.to(device, non_blocking=device.type == "cuda")
     if isinstance(value, Mapping):
         return {key: to_device(item, device) for key, item in value.items()}
-    if isinstance(value, Sequence):
+    if isinstance(value, Sequence) and not isinstance(value, str):
         return [to_device(item, device) for item in value]
     return value
+
+
+class Elsewhere(nn.Module):
+    """A module on another device than its caller's: inputs are moved there, outputs back.
+
+    Args:
+        module: The module, on `device`.
+        device: Its device.
+        home: Device of its caller.
+    """
+
+    def __init__(self, module: nn.Module, device: torch.device, home: torch.device) -> None:
+        super().__init__()
+        self.module, self.device, self.home = module, device, home
+
+    def forward(self, *inputs: Any) -> Any:
+        """Call the module."""
+        return to_device(self.module(*to_device(inputs, self.device)), self.home)

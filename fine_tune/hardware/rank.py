@@ -1,10 +1,10 @@
-"""Which of the processes that torchrun started this one is, read from its environment; alone without torchrun."""
+"""Which of torchrun's processes this one is, read from its environment; without torchrun it is the only one."""
 
 import os
 
 
 def world_size() -> int:
-    """Processes of this run."""
+    """Count the processes of this run."""
     return int(os.environ.get("WORLD_SIZE", 1))
 
 

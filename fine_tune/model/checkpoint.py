@@ -1,43 +1,40 @@
 """The files of a run folder; their names live here only, and every one is written whole or not at all.
 
-Layout (as released): `config.json`, `gate_config.json`, `model-STEP.pt`, `gate-I-STEP.pt` (I: 0-based teacher layer).
+Layout (as released): `config.json`, `gate_config.json`, `model-STEP.pt`, and what else was trained as `NAME-STEP.pt`.
 Ours: `run.json`, `metrics.jsonl`, `encoder.json` and `tokenizer/` (so that a run needs nothing outside its folder),
 `eval_SPLIT.json`, `prediction_SPLIT-STEP.tsv`.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from fine_tune.flags.option import first_line
-from fine_tune.hardware.distributed import unwrap
+from fine_tune.files import first_line, lock, unlock, write_whole
 from fine_tune.hardware.rank import is_main
-from fine_tune.model.projection import without_projection
-from fine_tune.path import lock, unlock, write_whole
+
+MODEL = "model"
+"""Name of the file of the student, or of the teacher that is trained."""
 
 
-def save_checkpoint(run_dir: Path, step: int, model: nn.Module, gates: nn.Module | None = None) -> None:
-    """Write `gate-I-STEP.pt` of every gate, then `model-STEP.pt`: where there is a model, its gates are complete."""
-    for layer, block in cast(nn.ModuleDict, unwrap(gates).blocks).items() if gates else ():
-        write_whole(run_dir / f"gate-{layer}-{step}.pt", partial(torch.save, block.state_dict()))
-    student = without_projection(unwrap(model))
-    write_whole(run_dir / f"model-{step}.pt", partial(torch.save, student.state_dict()))
+def save_checkpoint(run_dir: Path, step: int, modules: Mapping[str, nn.Module]) -> None:
+    """Write `NAME-STEP.pt` of every module, that of `model` last: where there is a model, all that belongs to it is."""
+    for name in sorted(modules, key=lambda name: name == MODEL):
+        write_whole(run_dir / f"{name}-{step}.pt", partial(torch.save, modules[name].state_dict()))
 
 
 def drop_checkpoints(run_dir: Path, steps: Iterable[int]) -> None:
-    """Delete checkpoints, with their gates; the first process alone does."""
+    """Delete checkpoints, that of `model` last; only the first process does."""
     for step in steps if is_main() else ():
-        for file in (*run_dir.glob(f"gate-*-{step}.pt"), run_dir / f"model-{step}.pt"):
+        for file in sorted(run_dir.glob(f"*-{step}.pt"), key=lambda file: file.name == f"{MODEL}-{step}.pt"):
             file.unlink()
 
 
 def keep_checkpoints(run_dir: Path, scored: Iterable[int], best: int) -> None:
-    """Delete what was scored but the best and the last; not while a run goes on, and the first process alone does.
+    """Delete what was scored but the best and the last, not during a run; only the first process does.
 
     Raises:
         BlockingIOError: Another process uses the folder.

@@ -1,4 +1,4 @@
-"""How a student starts: which weights are copied from where, said aloud.
+"""How a student starts: which weights are copied from where.
 
 Source: released code, which copies mapped layers and pooler of the pre-trained encoder through a key list and
 non-strict loading, so that the embeddings silently stay random.

@@ -14,7 +14,8 @@ Departures:
    start (released: PyTorch's bias, which leaves them half open); `calibrate` gives the norms the teacher's scale.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple, cast
 
 import torch
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 
 from fine_tune.hardware.precision import autocast
 from fine_tune.layer_map import LayerMap
+from fine_tune.model.part import TrainedPart
 
 
 class GateShape(NamedTuple):
@@ -41,16 +43,38 @@ class GateShape(NamedTuple):
     init_bias: float = 0.0
 
 
+def mix(previous: Tensor, current: Tensor, opening: Tensor) -> Tensor:
+    """Mix the aggregate so far with a teacher layer: what a gate does before its norm."""
+    return torch.lerp(previous, current, opening)
+
+
+def fold(
+    order: Sequence[int], states: Mapping[int, Tensor], gate: Callable[[int, Tensor, Tensor], Tensor]
+) -> dict[int, Tensor]:
+    """Fold teacher layers one after the other: the aggregate at each layer of `order`, the first one's is that layer.
+
+    Args:
+        order: Teacher layers.
+        states: What is folded, by teacher layer.
+        gate: Gives the next aggregate, from a layer's number, the aggregate so far and the layer.
+    """
+    aggregates = {order[0]: states[order[0]]}
+    for before, layer in pairwise(order):
+        aggregates[layer] = gate(layer, aggregates[before], states[layer])
+    return aggregates
+
+
 class HighwayGate(nn.Module):
-    """One gate block: `linear` (D -> D) and `layernorm`."""
+    """One gate block: `linear` (D -> D; Xavier-uniform weight, else PyTorch's start) and `layernorm`."""
 
     product_dtype = torch.float32
     """Of the matrix product, see `precision`."""
     opening: Tensor | None = None
     """Mean of g over the real tokens of the last forward pass; a scalar without gradient."""
+    compiled_alone = True
+    """`--compile` compiles each block by itself."""
 
     def __init__(self, shape: GateShape) -> None:
-        """Make the block: Xavier-uniform weight, everything else PyTorch's default."""
         super().__init__()
         self.norm = shape.norm
         self.linear = nn.Linear(shape.dimension, shape.dimension)
@@ -72,7 +96,7 @@ class HighwayGate(nn.Module):
         """
         with autocast(previous.device, self.product_dtype):
             g = torch.sigmoid(self.linear(previous).to(previous.dtype))
-        mixed = torch.lerp(previous, current, g)
+        mixed = mix(previous, current, g)
         norm, length = self.layernorm, mixed.shape[1]
         weight, bias = norm.weight[:length], norm.bias[:length]
         self.opening = g.detach().mean() if mask is None else (g.detach().mean(-1) * mask).sum() / mask.sum()
@@ -88,7 +112,35 @@ class HighwayGate(nn.Module):
         return centred * torch.rsqrt(variance + norm.eps) * weight + bias
 
 
-class GateChain(nn.Module):
+class Gates(TrainedPart):
+    """What all kinds of gates share: a block per teacher layer, saved as `gate-I-STEP.pt` (I 0-based)."""
+
+    blocks: nn.ModuleDict
+    """By 0-based teacher layer."""
+
+    def __init__(self, shape: GateShape) -> None:
+        super().__init__()
+        self.shape = shape
+
+    @property
+    def reads(self) -> tuple[int, ...]:
+        """0-based teacher layers that are read; -1 is the embedding output."""
+        raise AttributeError("of a kind of gates")
+
+    def saved(self) -> dict[str, nn.Module]:
+        """Name what checkpoints hold of them: every block."""
+        return {f"gate-{layer}": block for layer, block in self.blocks.items()}
+
+    def clipped(self) -> list[nn.Module]:
+        """List the modules whose gradients are clipped each by itself: every block."""
+        return list(self.blocks.values())
+
+    def facts(self) -> dict[str, int]:
+        """Give what `gate_config.json` holds beside flags."""
+        return {"dimension": self.shape.dimension, "max_seq_length": self.shape.seq_length}
+
+
+class GateChain(Gates):
     """LAD's gates: a chain of blocks from the first teacher layer up, or, `reverse`, from the last one down.
 
     Args:
@@ -96,12 +148,19 @@ class GateChain(nn.Module):
         teacher_layers: L_t.
         layer_map: The teacher layer, hence aggregate, that each student layer learns.
         reverse: Run the chain from the last teacher layer down.
+        plain: Student layers that learn teacher layers as they are, beside the chain (the probe `partial_lad`).
     """
 
-    def __init__(self, shape: GateShape, teacher_layers: int, layer_map: LayerMap, reverse: bool = False) -> None:
-        """Build a block for every teacher layer after the first of the chain, as far as the map needs it."""
-        super().__init__()
-        self.shape, self.layer_map = shape, layer_map
+    def __init__(
+        self,
+        shape: GateShape,
+        teacher_layers: int,
+        layer_map: LayerMap,
+        reverse: bool = False,
+        plain: LayerMap | None = None,
+    ) -> None:
+        super().__init__(shape)
+        self.layer_map, self.plain = layer_map, plain or {}
         followed = layer_map.values()
         up, down = range(max(followed) + 1), range(teacher_layers - 1, min(followed) - 1, -1)
         self.order = list(down if reverse else up)
@@ -109,8 +168,8 @@ class GateChain(nn.Module):
 
     @property
     def reads(self) -> tuple[int, ...]:
-        """0-based teacher layers that the gates read."""
-        return tuple(sorted(self.order))
+        """0-based teacher layers that are read."""
+        return tuple(sorted({*self.order, *self.plain.values()}))
 
     def forward(
         self, states: Mapping[int, Tensor] | Sequence[Tensor], mask: Tensor | None = None
@@ -122,49 +181,50 @@ class GateChain(nn.Module):
             mask: (B, S), 1 for real tokens; None if all are, or to let padding count.
 
         Returns:
-            Targets (B, S, D) by 0-based student layer, and what is worth watching, see `seen`.
+            Targets (B, S, D) by 0-based student layer, and what is worth watching, see `watched`.
         """
-        aggregate = states[self.order[0]].float()
-        aggregates = {self.order[0]: aggregate}
-        for layer in self.order[1:]:
-            aggregate = self.blocks[str(layer)](aggregate, states[layer].float(), mask)
-            aggregates[layer] = aggregate
+        states = {layer: states[layer].float() for layer in self.reads}
+        aggregates = fold(self.order, states, lambda layer, *pair: self.blocks[str(layer)](*pair, mask))
         targets = {student: aggregates[layer] for student, layer in self.layer_map.items()}
-        return targets, seen(self.blocks, targets, mask)
+        plain = {student: states[layer] for student, layer in self.plain.items()}
+        return targets | plain, watched(self.blocks, targets, mask)
 
 
-class GatePairs(nn.Module):
-    """LAD-NO's gates: one block per student layer, no chain.
+class GatePairs(Gates):
+    """LAD-NO's gates: one block per student layer, no chain. Each mixes a teacher layer with the one below it.
 
     Args:
         shape: Of the blocks.
-        layer_map: The teacher layer that each student layer follows; blocks are named by it.
+        layer_map: The teacher layer that each student layer follows; two that follow the same one share its block.
     """
 
     def __init__(self, shape: GateShape, layer_map: LayerMap) -> None:
-        """Build the blocks; two student layers that follow one teacher layer share one."""
-        super().__init__()
-        self.shape, self.layer_map = shape, layer_map
+        super().__init__(shape)
+        self.layer_map = layer_map
         self.blocks = nn.ModuleDict({str(layer): HighwayGate(shape) for layer in sorted(set(layer_map.values()))})
 
+    @property
+    def reads(self) -> tuple[int, ...]:
+        """0-based teacher layers that are read; -1 is the embedding output."""
+        return tuple(sorted({layer - below for layer in self.layer_map.values() for below in (0, 1)}))
+
     def forward(
-        self, below: Mapping[int, Tensor], followed: Mapping[int, Tensor], mask: Tensor | None = None
+        self, states: Mapping[int, Tensor], mask: Tensor | None = None
     ) -> tuple[dict[int, Tensor], dict[str, Tensor]]:
         """Give the target of each student layer.
 
         Args:
-            below: (B, S, D) by 0-based student layer: the layer below the one that it follows.
-            followed: (B, S, D) by student layer: the teacher layer that it follows.
+            states: Teacher layers (B, S, D) by their 0-based number, -1 the embedding output.
             mask: (B, S), 1 for real tokens; None if all are, or to let padding count.
 
         Returns:
-            Targets (B, S, D) by student layer, and what is worth watching, see `seen`.
+            Targets (B, S, D) by 0-based student layer, and what is worth watching, see `watched`.
         """
         targets = {
-            student: self.blocks[str(layer)](below[student].float(), followed[student].float(), mask)
+            student: self.blocks[str(layer)](states[layer - 1].float(), states[layer].float(), mask)
             for student, layer in self.layer_map.items()
         }
-        return targets, seen(self.blocks, targets, mask)
+        return targets, watched(self.blocks, targets, mask)
 
 
 @torch.no_grad()
@@ -186,8 +246,8 @@ def calibrate(blocks: nn.ModuleDict, states: Mapping[int, Tensor], mask: Tensor 
         norm.bias.fill_(float(values.mean()))
 
 
-def seen(blocks: nn.ModuleDict, targets: Mapping[int, Tensor], mask: Tensor | None) -> dict[str, Tensor]:
-    """Collect what is worth watching.
+def watched(blocks: nn.ModuleDict, targets: Mapping[int, Tensor], mask: Tensor | None) -> dict[str, Tensor]:
+    """Collect what is worth watching while gates are trained.
 
     Returns:
         `gate_I`, the mean opening of the gate of 1-based teacher layer I; `target_spread`, see `spread`, of the student

@@ -11,11 +11,12 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from fine_tune.data.tokens import load_tokenizer
-from fine_tune.flags.option import first_line
+from fine_tune.files import first_line
 from fine_tune.flags.saved import load_config
 from fine_tune.flags.shared import TeacherRef
 from fine_tune.model.checkpoint import fill, load_state, pick_checkpoint
-from fine_tune.model.classifier import Classifier, empty_encoder
+from fine_tune.model.classifier import Classifier
+from fine_tune.model.encoder import empty_encoder, pretrained_encoder
 from fine_tune.path import run_dir
 from fine_tune.tasks.table import Task
 
@@ -30,6 +31,11 @@ class Loaded(NamedTuple):
     config: dict[str, Any]
     folder: Path
     step: int
+
+    @property
+    def max_seq_len(self) -> int:
+        """Tokens per input at most."""
+        return int(self.config["max_seq_len"])
 
     @property
     def checkpoint(self) -> Path:
@@ -132,3 +138,20 @@ def check_length(model: Classifier, max_seq_len: int) -> None:
     positions = model.encoder.config.max_position_embeddings
     if max_seq_len > positions:
         raise ValueError(f"--max_seq_len {max_seq_len}: the encoder has {positions} positions")
+
+
+def fresh_teacher(
+    architecture: str, ptrain_ver: str, task: Task, dropout: float
+) -> tuple[Classifier, PreTrainedTokenizerFast]:
+    """Put a fresh classifier on a pre-trained encoder.
+
+    Raises:
+        ValueError: The encoder is of another architecture, or cannot be had.
+    """
+    encoder = pretrained_encoder(ptrain_ver, dropout)
+    if encoder.config.model_type != architecture:
+        raise ValueError(f"--model {architecture}: {ptrain_ver!r} is of the architecture {encoder.config.model_type}")
+    model = Classifier(encoder, task.num_class, dropout)
+    tokenizer = load_tokenizer(ptrain_ver)
+    check_tokenizer(model, tokenizer, ptrain_ver)
+    return model, tokenizer

@@ -1,61 +1,51 @@
-"""A model where and as it is to run: device, precision, and the layers that are fast there."""
+"""A model where and as it is to run: device, precision, kernels; layers that are compiled or recomputed."""
 
 import sys
 
 import torch
 from torch import Tensor, nn
-from transformers.activations import GELUActivation
 
+from fine_tune.flags.parser import Flags
 from fine_tune.flags.shared import PrecisionConfig, SpeedConfig
-from fine_tune.hardware.cpu.dropout import Dropout
-from fine_tune.hardware.cpu.gelu import Gelu
-from fine_tune.hardware.cpu.linear import Linear
+from fine_tune.hardware.cpu.kernels import use_cpu_kernels
 from fine_tune.hardware.cpu.memory import give_back_gaps
 from fine_tune.hardware.precision import set_precision
 from fine_tune.model.classifier import Classifier, encoder_layers
-from fine_tune.model.gate import HighwayGate
 from fine_tune.model.projection import without_projection
 
-FAST: dict[type[nn.Module], type[nn.Module]] = {nn.Dropout: Dropout, nn.Linear: Linear, GELUActivation: Gelu}
-"""Modules of the libraries, and those of the same parameters that take their places."""
 LONG = 2
-"""Times as many tokens as a batch usually has, from which on a CPU computes layers again rather than keep them."""
+"""A batch of more than this many times the mean number of tokens recomputes layers on a CPU instead of storing them."""
 NEARLY = 0.9
-"""Share of the tokens of the longest batch so far, from which on memory may reach a new peak."""
+"""A batch of more than this share of the longest one's tokens may set a new peak of memory."""
 
 
-def place(model: nn.Module, device: torch.device, precision: PrecisionConfig, speed: SpeedConfig) -> None:
-    """Put a model on its device, in its precision; recompute or compile its layers where the user wishes it.
+def place(model: nn.Module, device: torch.device, flags: Flags) -> None:
+    """Put a model on its device, in the run's precision, with our kernels on a CPU.
 
     Args:
         model: A classifier, gates or a projected student. What learns and what does not must be settled: frozen
             matrices are kept in the low precision.
         device: Its place.
-        precision: Resolved; None is fp32.
-        speed: The user's wishes.
+        flags: Resolved precision, and the wish to recompute or compile layers; without these groups plain float32.
     """
-    for module in model.modules():
-        module.__class__ = FAST.get(type(module), type(module))
-    set_precision(model.to(device), precision.precision or "fp32")
+    precision, speed = flags.get(PrecisionConfig), flags.get(SpeedConfig) or SpeedConfig()
+    if device.type == "cpu":
+        use_cpu_kernels(model)
+    set_precision(model.to(device), (precision and precision.precision) or "fp32")
     classifier = without_projection(model)
-    if isinstance(classifier, Classifier):
-        learns = classifier.linear_layer.weight.requires_grad
-        if device.type == "cpu":
-            classifier.encoder.set_attn_implementation("on_cpu")
-        if learns and speed.gradient_checkpointing:
+    if isinstance(classifier, Classifier) and classifier.linear_layer.weight.requires_grad:
+        if speed.gradient_checkpointing:
             checkpoint_gradients(classifier)
-        elif learns and device.type == "cpu" and not speed.compile:
+        elif device.type == "cpu" and not speed.compile:
             checkpoint_long_batches(classifier)
     if speed.compile:
-        for layer in [
-            *encoder_layers(model),
-            *(module for module in model.modules() if isinstance(module, HighwayGate)),
-        ]:
+        alone = [module for module in model.modules() if getattr(module, "compiled_alone", False)]
+        for layer in [*encoder_layers(model), *alone]:
             layer.forward = torch.compile(layer.forward, dynamic=True)
 
 
 def checkpoint_gradients(model: Classifier) -> None:
-    """Have a model compute its layers again in the backward pass.
+    """Have a model recompute its layers in the backward pass.
 
     Raises:
         ValueError: The library cannot for this architecture.
@@ -68,11 +58,11 @@ def checkpoint_gradients(model: Classifier) -> None:
 
 
 def checkpoint_long_batches(model: Classifier) -> None:
-    """Have a model compute layers again for its longest batches alone, if the library can: they set memory's peak.
+    """Have a model recompute layers for its longest batches only, which set the peak of memory. Results are the same.
 
-    Such a batch has more than `LONG` times the tokens that batches had on the mean so far. Of its layers the last ones
-    are kept, as many as hold no more than all layers of a batch `LONG` times the mean. Results are the same. Before
-    and after those about as long as the longest so far, gaps between tensors are given back.
+    A batch is long from `LONG` times the mean number of tokens on. Its last layers are stored, as many as take no more
+    than all layers of a batch of `LONG` times the mean. Before and after a batch near the longest seen, free heap
+    memory is returned to the system.
     """
     if not model.encoder.supports_gradient_checkpointing:
         return

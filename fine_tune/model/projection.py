@@ -8,10 +8,13 @@ Departures: an addition; the released LAD code wants equal widths.
 from torch import Tensor, nn
 
 from fine_tune.model.classifier import Classifier, Output
+from fine_tune.model.part import TrainedPart
 
 
-class ProjectedStudent(nn.Module):
+class ProjectedStudent(TrainedPart):
     """A student whose hidden states come out in the teacher's width.
+
+    The map starts at random, as TinyBERT's other new layers do: N(0, 0.02^2), bias 0.
 
     Args:
         classifier: The student.
@@ -19,12 +22,19 @@ class ProjectedStudent(nn.Module):
     """
 
     def __init__(self, classifier: Classifier, width: int) -> None:
-        """Start the map at random, as TinyBERT's other new layers: N(0, 0.02^2), bias 0."""
         super().__init__()
         self.classifier = classifier
         self.projection = nn.Linear(classifier.width, width)
         nn.init.normal_(self.projection.weight, std=0.02)
         nn.init.zeros_(self.projection.bias)
+
+    def saved(self) -> dict[str, nn.Module]:
+        """Name what checkpoints hold of it: the student alone."""
+        return self.classifier.saved()
+
+    def clipped(self) -> list[nn.Module]:
+        """List the modules whose gradients are clipped each by itself."""
+        return [self.classifier, self.projection]
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor) -> Output:
         """Classify a batch, see `Classifier.forward`; hidden states (B, S, D of the teacher)."""

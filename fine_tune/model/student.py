@@ -1,19 +1,38 @@
 """A student before its first update: its sizes, and where its weights come from."""
 
+import dataclasses
+
 from transformers import PreTrainedModel
 
 from fine_tune.data.tokens import fingerprint, load_tokenizer
 from fine_tune.flags.shared import StudentConfig
 from fine_tune.layer_map import LayerMap, layer_map
-from fine_tune.model.classifier import Classifier, pretrained_encoder, student_encoder
+from fine_tune.model.classifier import Classifier
 from fine_tune.model.copy_layers import init_student
+from fine_tune.model.encoder import pretrained_encoder, student_encoder
 from fine_tune.model.load import Loaded, has_own_tokenizer
-from fine_tune.run.build import class_count
-from fine_tune.tasks.table import TASKS
+from fine_tune.model.part import TrainedPart
+from fine_tune.model.projection import ProjectedStudent
+from fine_tune.tasks.table import TASKS, Task
+
+Origin = dict[str, str]
+"""Where the weights of each part of a student come from, in words."""
 
 
-def resolve_sizes(cfg: StudentConfig, architecture: str, teacher: Loaded) -> None:
-    """Fill in the sizes that `cfg` left open: those of the teacher, with half its layers.
+def class_count(task: Task, given: int | None) -> int:
+    """Take the number of classes from the task.
+
+    Raises:
+        ValueError: `--num_class` says otherwise.
+    """
+    if given not in (None, task.num_class):
+        kind = "is a regression" if task.regression else f"has {task.num_class} classes"
+        raise ValueError(f"--num_class {given}: {task.name} {kind}; leave the flag out")
+    return task.num_class
+
+
+def settled_sizes(cfg: StudentConfig, architecture: str, teacher: Loaded) -> StudentConfig:
+    """Fill in the sizes that `cfg` leaves open: those of the teacher, with half its layers.
 
     Raises:
         ValueError: Sizes that disagree with the teacher or with each other.
@@ -22,25 +41,28 @@ def resolve_sizes(cfg: StudentConfig, architecture: str, teacher: Loaded) -> Non
         raise ValueError(f"--model {architecture}: a student is a bert")
     config = teacher.model.encoder.config
     task = TASKS[teacher.config["task"]]
-    cfg.num_class = class_count(task, cfg.num_class)
-    if cfg.max_seq_len not in (None, teacher.config["max_seq_len"]):
-        raise ValueError(f"--max_seq_len {cfg.max_seq_len}: the teacher's is {teacher.config['max_seq_len']}")
-    cfg.max_seq_len = teacher.config["max_seq_len"]
-    cfg.num_hidden_layers = cfg.num_hidden_layers or max(1, config.num_hidden_layers // 2)
-    cfg.d_model = cfg.d_model or config.hidden_size
-    cfg.d_ff = cfg.d_ff or config.intermediate_size
-    cfg.num_attention_heads = cfg.num_attention_heads or config.num_attention_heads
-    if cfg.d_model % cfg.num_attention_heads:
-        raise ValueError(f"--num_attention_heads {cfg.num_attention_heads} does not divide the width {cfg.d_model}")
-    cfg.type_vocab_size = cfg.type_vocab_size or config.type_vocab_size
-    if cfg.type_vocab_size < len(task.text):
-        raise ValueError(f"--type_vocab_size {cfg.type_vocab_size}: {task.name} has {len(task.text)} segments")
+    if cfg.max_seq_len not in (None, teacher.max_seq_len):
+        raise ValueError(f"--max_seq_len {cfg.max_seq_len}: the teacher's is {teacher.max_seq_len}")
+    sizes = dataclasses.replace(
+        cfg,
+        num_class=class_count(task, cfg.num_class),
+        max_seq_len=teacher.max_seq_len,
+        num_hidden_layers=cfg.num_hidden_layers or max(1, config.num_hidden_layers // 2),
+        d_model=cfg.d_model or config.hidden_size,
+        d_ff=cfg.d_ff or config.intermediate_size,
+        num_attention_heads=cfg.num_attention_heads or config.num_attention_heads,
+        type_vocab_size=cfg.type_vocab_size or config.type_vocab_size,
+    )
+    assert sizes.d_model and sizes.num_attention_heads and sizes.type_vocab_size
+    if sizes.d_model % sizes.num_attention_heads:
+        raise ValueError(f"--num_attention_heads {sizes.num_attention_heads} does not divide the width {sizes.d_model}")
+    if sizes.type_vocab_size < len(task.text):
+        raise ValueError(f"--type_vocab_size {sizes.type_vocab_size}: {task.name} has {len(task.text)} segments")
+    return sizes
 
 
-def build_student(
-    cfg: StudentConfig, teacher: Loaded, named: LayerMap | None = None
-) -> tuple[Classifier, dict[str, str]]:
-    """Build the student of resolved sizes and start it as `cfg` says.
+def new_student(cfg: StudentConfig, teacher: Loaded, named: LayerMap | None = None) -> tuple[Classifier, Origin]:
+    """Build the student of settled sizes and start it as `cfg` says.
 
     Args:
         cfg: Sizes and start.
@@ -62,7 +84,7 @@ def build_student(
         "max_position_embeddings": cfg.max_seq_len,
     }
     assert cfg.num_class is not None and cfg.num_hidden_layers is not None
-    student = Classifier(student_encoder(teacher.model.encoder, sizes, cfg.dropout), cfg.num_class, cfg.dropout)
+    student = Classifier(student_encoder(teacher.model.encoder.config, sizes, cfg.dropout), cfg.num_class, cfg.dropout)
     if cfg.student_init == "random":
         unused = cfg.ptrain_ver and has_own_tokenizer(teacher.folder)
         if unused or not cfg.init_embeddings or cfg.init_from == "pretrained":
@@ -72,6 +94,13 @@ def build_student(
     layers = layer_map(cfg.student_init, source.config.num_hidden_layers, cfg.num_hidden_layers) | (named or {})
     origin = init_student(student.encoder, source, layers, cfg.init_embeddings)
     return student, {"source": cfg.init_from} | origin | {"classifier": "random"}
+
+
+def matched_to(student: Classifier, width: int) -> tuple[TrainedPart, Origin]:
+    """Let a student's hidden states be compared with a teacher's: of another width than `width`, they are projected."""
+    if student.width == width:
+        return student, {}
+    return ProjectedStudent(student, width), {"projection": f"random, {student.width} to {width}"}
 
 
 def source_encoder(cfg: StudentConfig, teacher: Loaded) -> PreTrainedModel:
@@ -94,9 +123,13 @@ def source_encoder(cfg: StudentConfig, teacher: Loaded) -> PreTrainedModel:
             "use --student_init random"
         )
     kind, heads = source.config.model_type, source.config.num_attention_heads
-    if (kind, heads) != ("bert", cfg.num_attention_heads):
+    if kind != "bert":
+        raise ValueError(f"the weights of an encoder of the architecture {kind} do not fit a bert; {COPY_NOTHING}")
+    if heads != cfg.num_attention_heads:
         raise ValueError(
-            f"a {kind} of {heads} heads cannot be copied into a bert of {cfg.num_attention_heads}; "
-            "use --student_init random"
+            f"--num_attention_heads {cfg.num_attention_heads}: weights of {heads} cannot be copied; {COPY_NOTHING}"
         )
     return source
+
+
+COPY_NOTHING = "use --student_init random"

@@ -1,7 +1,5 @@
 """Pictures of runs, each with the numbers behind it: losses and rates, gates, shares of teacher layers, scores."""
 
-import csv
-import io
 import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,13 +7,15 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from fine_tune.path import write_text, write_whole
+from fine_tune.files import write_csv, write_whole
+from fine_tune.plot.shares import Shares, attention_weights, openings_of, target_shares
 from fine_tune.plot.style import WIDTH, cells_of, draw_curves, draw_shares, log_scale, look, panels
-from fine_tune.run.history import Curve, History, Shares, attention_weights, target_shares
+from fine_tune.run.history import Curve, History
 
 LOSSES = ("loss", "soft_loss", "hard_loss", "hidden_loss")
 RATES = {"lr": "learning rate", "gate_lr": "learning rate of the gates"}
@@ -42,9 +42,7 @@ def draw(runs: Runs, folder: Path) -> tuple[list[Path], list[Path]]:
             continue
         figure, rows = made
         write_whole(image, lambda part, figure=figure: figure.savefig(part, format="png"))  # type: ignore[misc]
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(rows)
-        write_text(table, text.getvalue())
+        write_csv(table, pd.DataFrame(rows[1:], columns=list(rows[0])))
         written += [image, table]
     return written, left
 
@@ -73,7 +71,7 @@ def losses(runs: Runs) -> Picture | None:
 
 def gates(runs: Runs) -> Picture | None:
     """Draw the mean opening of every gate over the updates, one panel per run; darker is lower in the teacher."""
-    gated = {run: {str(layer): curve for layer, curve in history.gates().items()} for run, history in runs.items()}
+    gated = {run: {str(layer): curve for layer, curve in openings_of(history).items()} for run, history in runs.items()}
     gated = {run: curves for run, curves in gated.items() if curves}
     if not gated:
         return None

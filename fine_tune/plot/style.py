@@ -1,4 +1,4 @@
-"""Parts of pictures: panels below a legend, curves and heat maps in them, and how all of it looks.
+"""The style of all pictures: panels below a legend, curves and heat maps in them.
 
 A picture is 7 inches wide, the width of a page's text; its letters have 6.5 points and more. Colour-blind readers can
 tell the colours apart, and no colour stands alone: curves have markers, cells have numbers.
@@ -16,7 +16,8 @@ from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from fine_tune.run.history import Curve, Shares
+from fine_tune.plot.shares import Shares
+from fine_tune.run.history import Curve
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette."""

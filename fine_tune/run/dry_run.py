@@ -2,57 +2,53 @@
 
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fine_tune.hardware import distributed
-from fine_tune.run.folder import print_table
-from fine_tune.run.session import TrainLog
+from fine_tune.run.process import print_table
+from fine_tune.run.session import Session, Work, wrapped
 
 SECONDS = 8.0
 WARM_UP = 3
 """Updates that are not counted."""
 
 
-class DryRun(TrainLog):
-    """Ends after some seconds, writes nothing, and tells what the whole run would take.
+class DryRun(Session):
+    """A session that ends after some seconds, writes nothing, and says what the whole run would take.
 
     Args:
+        work: What is trained.
         folder: Where the run would be.
         total_step: Updates in all.
-        facts: What else to tell, by name.
-        locate: Names the rows of an update, for messages.
+        facts: What else to say, by name.
     """
 
-    def __init__(
-        self, folder: Path, total_step: int, facts: dict[str, object], locate: Callable[[int], list[str]]
-    ) -> None:
-        """Start the clock."""
-        self.run_dir, self.total_step, self.facts, self.locate = folder, total_step, facts, locate
-        self.done, self.step, self.bad, self.times = 0, 0, None, [time.perf_counter()]
+    def __init__(self, work: Work, folder: Path, total_step: int, facts: Mapping[str, object]) -> None:
+        self.work, self.run_dir, self.total_step, self.facts = work, folder, total_step, facts
+        self.done, self.now, self.bad = 0, 0, torch.zeros((), dtype=torch.int64)
+        self.models, self.times = wrapped(work), [time.perf_counter()]
 
     def __enter__(self) -> "DryRun":
-        """Give itself."""
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        """Tell."""
-        with self.telling():
+        with self.explained():
             if error:
                 raise error
             counted = self.times[WARM_UP:] if len(self.times) > WARM_UP + 1 else self.times
             pace = (counted[-1] - counted[0]) / max(1, len(counted) - 1)
             gpu = f", GPU {torch.cuda.max_memory_allocated() / 1e9:.1f} GB" if torch.cuda.is_available() else ""
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-            made = {
+            found = {
                 "updates": f"{self.total_step}, {len(self.times) - 1} of them tried",
                 "time": f"{1000 * pace:.0f} ms an update, {clock(pace * self.total_step)} in all, without scoring",
                 "peak memory": f"{peak:.1f} GB{gpu}",
             }
-            print_table("Dry run: nothing is written", self.facts | made)
+            print_table("Dry run: nothing is written", {**self.facts, **found})
 
     def steps(self) -> Iterator[int]:
         """Number some updates."""
@@ -67,14 +63,14 @@ class DryRun(TrainLog):
         """Keep no record; `loss` has to be finite."""
         self.expect_finite(values["loss"])
 
-    def update(self, step: int, made: dict[str, float | Tensor]) -> None:
+    def record(self, made: dict[str, float | Tensor]) -> None:
         """Wait for a GPU, whose time counts; gradients have to be finite, too."""
         for value in made.values():
             if isinstance(value, Tensor):
                 self.expect_finite(value)
         self.check()
 
-    def save(self, step: int, model: nn.Module, gates: nn.Module | None = None) -> None:
+    def save(self) -> None:
         """Save nothing."""
 
 

@@ -31,7 +31,7 @@ class LazyRows:
     """The AdamW moments of an embedding, and the update that each of its rows has reached.
 
     Args:
-        embedding: (V, D) on the CPU; from now on its gradient is sparse, and it catches up when read or saved.
+        embedding: (V, D) on the CPU; from now on its gradient is sparse, and rows catch up when they are looked up.
         config: Optimiser settings.
         total_step: Updates in all.
 
@@ -40,7 +40,6 @@ class LazyRows:
     """
 
     def __init__(self, embedding: nn.Embedding, config: OptimConfig, total_step: int) -> None:
-        """Start with rows that never had a gradient."""
         if config.beta1 >= config.beta2:
             raise ValueError(
                 f"--beta1 {config.beta1} is not below --beta2 {config.beta2}, as rows that wait for their updates need "
@@ -55,11 +54,11 @@ class LazyRows:
         self.decay = torch.ones(total_step + 1, dtype=torch.float64)
         self.window = math.ceil(math.log(NEGLIGIBLE) / math.log(config.beta1)) if config.beta1 else 1
         embedding.register_forward_pre_hook(lambda _, inputs: self.catch_up(inputs[0].unique()))
-        embedding.register_state_dict_pre_hook(lambda *_: self.catch_up(torch.arange(len(self.weight))))
 
     @torch.no_grad()
-    def catch_up(self, rows: Tensor) -> None:
-        """Make the updates that some distinct `rows` have missed."""
+    def catch_up(self, rows: Tensor | None = None) -> None:
+        """Make the updates that some distinct `rows` have missed; without rows, those of all."""
+        rows = torch.arange(len(self.weight)) if rows is None else rows
         rows = rows[self.reached[rows] < self.now]
         reached = self.reached[rows]
         missed = (self.now - reached).double()
@@ -74,7 +73,7 @@ class LazyRows:
         self.exp_avg_sq[rows[moved]] = (v * column(self.config.beta2**missed))[moved]
 
     def gradient(self) -> Tensor:
-        """Sum the gradient by row; its values (rows, D) are the `grad` of the tensor returned, to be clipped there."""
+        """Sum the gradient by row; its values (rows, D) are the `grad` of the returned tensor, to be clipped there."""
         assert self.weight.grad is not None
         self.weight.grad = self.weight.grad.coalesce()
         values = self.weight.grad.values()

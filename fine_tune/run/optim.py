@@ -1,7 +1,7 @@
 """AdamW with linear warm-up and linear decay, for one or more parts of a method that each have a schedule of their own.
 
 Source: released code (linear schedule of transformers; no decay of biases and layer norms, the gates' included).
-Departures: torch's fused AdamW, which differs from the plain one in rounding; `lazy` for word embeddings (see there).
+Departures: torch's fused AdamW, which differs from the plain one in rounding; `lazy_adamw` for word embeddings.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,7 +39,7 @@ class Part:
         config: Optimiser settings.
         total_step: Update at which the learning rate reaches 0.
         warmup_step: Updates over which it rises to its peak.
-        lazy: Embedding of the first module, whose rows are updated when they are read, see `lazy`.
+        lazy: Embedding of the first module, whose rows are updated when they are read, see `lazy_adamw`.
     """
 
     def __init__(
@@ -50,7 +50,6 @@ class Part:
         warmup_step: int,
         lazy: nn.Embedding | None = None,
     ) -> None:
-        """Build optimiser and schedule."""
         self.lazy = LazyRows(lazy, config, total_step) if lazy is not None else None
         rows = lazy.weight if lazy is not None else None
         self.clipped = [[weight for weight in module.parameters() if weight is not rows] for module in modules]
@@ -106,7 +105,6 @@ class Updater:
     """
 
     def __init__(self, parts: Mapping[str, Part], half: bool = False) -> None:
-        """Start the loss scale."""
         self.parts = dict(parts)
         self.scaler = torch.amp.GradScaler(enabled=half)
 
@@ -135,6 +133,12 @@ class Updater:
             if scale < SMALLEST_SCALE:
                 raise FloatingPointError(f"float16: gradients are infinite even at a loss scale of {scale:g}; try bf16")
         return made
+
+    def catch_up(self) -> None:
+        """Bring embedding rows that wait for their updates up to date; call it before weights are saved."""
+        for part in self.parts.values():
+            if part.lazy:
+                part.lazy.catch_up()
 
     def state_dict(self) -> dict[str, Any]:
         """Give the state of every part, and the loss scale."""

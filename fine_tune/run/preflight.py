@@ -8,7 +8,7 @@ import contextlib
 import itertools
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 
 import numpy as np
 import torch
@@ -16,11 +16,12 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 
 from fine_tune.data.tokens import Split, fingerprint, load_split, load_tokenizer
+from fine_tune.files import existing
 from fine_tune.flags.shared import Pace, RunConfig, StepConfig
 from fine_tune.hardware import distributed
 from fine_tune.model.classifier import Classifier
 from fine_tune.model.load import Loaded, has_own_tokenizer
-from fine_tune.path import existing, run_dir
+from fine_tune.path import run_dir
 from fine_tune.run.teacher_check import judge
 from fine_tune.tasks.table import SLICES, TASKS, Task
 
@@ -48,7 +49,7 @@ def check_schedule(steps: StepConfig, prefix: str = "") -> None:
         )
 
 
-def disk_use(pace: Pace, total_step: int, trained: Sequence[nn.Module]) -> int:
+def disk_use(pace: Pace, total_step: int, trained: Collection[nn.Module]) -> int:
     """Give the largest size of a run's folder in bytes: its checkpoints, and two states while a new one is written."""
     count = -(-total_step // pace.ckpt_step)
     count = min(count, (pace.keep_last or count) + 1)
@@ -56,7 +57,7 @@ def disk_use(pace: Pace, total_step: int, trained: Sequence[nn.Module]) -> int:
     return 4 * numbers * (count + 2 * STATE_FLOATS)
 
 
-def check_disk(cfg: RunConfig, pace: Pace, total_step: int, trained: Sequence[nn.Module]) -> None:
+def check_disk(cfg: RunConfig, pace: Pace, total_step: int, trained: Collection[nn.Module]) -> None:
     """Refuse a run that does not fit on the disk.
 
     Raises:

@@ -1,4 +1,8 @@
-"""What a run leaves: TensorBoard, `metrics.jsonl`, checkpoints, one progress line. The first process alone writes."""
+"""A training run under way, as a loop sees it: its updates, and what it writes down.
+
+It writes TensorBoard, `metrics.jsonl`, checkpoints, states to resume from and a progress line; only the first process
+does.
+"""
 
 import contextlib
 import json
@@ -6,46 +10,82 @@ import logging
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from fine_tune.data.batches import Batch
 from fine_tune.flags.shared import Pace
-from fine_tune.hardware import distributed
-from fine_tune.hardware import rank as process
+from fine_tune.hardware import distributed, rank
+from fine_tune.hardware.device import Elsewhere
 from fine_tune.model.checkpoint import drop_checkpoints, list_checkpoints, save_checkpoint
+from fine_tune.model.part import TrainedPart
 from fine_tune.model.placement import compile_seconds
-from fine_tune.run.history import Curve, read_log, read_scores
+from fine_tune.run.folder import finish_run
+from fine_tune.run.history import read_log
 from fine_tune.run.meter import Meter
+from fine_tune.run.optim import Updater
 from fine_tune.run.state import Snapshot
+from fine_tune.run.tensorboard import write_curves, write_scores
+from fine_tune.teacher.protocol import Teacher, announced
 
 logger = logging.getLogger(__name__)
 
-COLLAPSED = 0.8
-"""Share of its first value below which the spread of the gates' targets is told, see `model.gate.spread`.
 
-SST-2, one epoch: 1.0 at the published rate of the gates, 1e-6; 0.6 at 1e-3, where the gates close.
-"""
+class Watch(Protocol):
+    """What a method wants looked at while it trains: a warning, say, once a value goes wrong."""
+
+    def __call__(self, step: int, means: dict[str, float]) -> None:
+        """Look at the means of a log entry."""
+
+    def state(self) -> dict[str, Any]:
+        """Give what `restore` needs."""
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from a state, which holds values of others, too."""
 
 
-class TrainLog:
-    """Counts the updates of a training run, writes its scalars, saves its checkpoints; use as a context manager.
+class Work(NamedTuple):
+    """What a session trains, and with what.
 
-    Told to stop (SIGTERM, Ctrl-C), it ends the run after the update under way, with a state to go on from. A second
-    Ctrl-C ends it at once.
+    Attributes:
+        modules: The parts that are trained, by the prefix of their flags: "" is the student. Not wrapped for several
+            processes. A part names what is saved of it (`saved`) and clipped (`clipped`).
+        devices: Where they are.
+        updater: Of those parts.
+        batches: Gives this process's micro-batches, update after update, after a number of updates.
+        teacher: Told of each update beforehand; None where there is none.
+        watch: What the method wants watched.
+        locate: Names the rows of an update, for messages.
+    """
+
+    modules: Mapping[str, TrainedPart]
+    devices: Mapping[str, torch.device]
+    updater: Updater
+    batches: Callable[[int], Iterator[list[Batch]]]
+    teacher: Teacher | None = None
+    watch: Watch | None = None
+    locate: Callable[[int], list[str]] | None = None
+
+
+class Session:
+    """A training run; a context manager.
+
+    On SIGTERM or Ctrl-C it finishes the update, saves a state to resume from, and exits; a second Ctrl-C ends it at
+    once. The last update makes a log entry and a checkpoint, whatever the pace.
 
     Args:
+        work: What is trained.
         run_dir: Folder for `metrics.jsonl` and checkpoints.
         log_dir: Folder for TensorBoard.
-        pace: Updates between two entries, checkpoints, states; the last update makes an entry and a checkpoint, too.
+        pace: Updates between two entries, checkpoints, states.
         total_step: Updates in all.
-        snapshot: The run's state; where there is one on disk, the log goes on from it.
-        locate: Names the rows of an update, for messages.
+        snapshot: The run's state; where there is one on disk, the session continues from it.
 
     Raises:
         ValueError: The state on disk does not fit.
@@ -56,73 +96,70 @@ class TrainLog:
 
     def __init__(
         self,
+        work: Work,
         run_dir: Path,
         log_dir: Path,
         pace: Pace,
         total_step: int,
         snapshot: Snapshot | None = None,
-        locate: Callable[[int], list[str]] | None = None,
     ) -> None:
-        """Open everything."""
-        self.run_dir, self.log_dir, self.pace, self.total_step = run_dir, log_dir, pace, total_step
-        self.snapshot, self.locate = snapshot, locate
-        self.meter, self.done, self.step = Meter(), 0, 0
-        self.first_spread: float | None = None
-        self.bad: Tensor | None = None
-        self.file = run_dir / "metrics.jsonl"
+        self.work, self.run_dir, self.log_dir, self.pace, self.snapshot = work, run_dir, log_dir, pace, snapshot
+        self.total_step, self.done, self.now, self.bad = total_step, 0, 0, torch.zeros((), dtype=torch.int64)
+        self.meter, self.file = Meter(), run_dir / "metrics.jsonl"
         if snapshot and snapshot.file.is_file():
-            self.go_on(*snapshot.load())
-        self.bar = tqdm(
-            total=total_step, initial=self.done, dynamic_ncols=True, mininterval=1, unit="step",
-            disable=not process.is_main(),
-        )  # fmt: skip
-        if process.is_main():
+            self.restore(*snapshot.load())
+        look: dict[str, Any] = {"unit": "step", "dynamic_ncols": True, "mininterval": 1, "disable": not rank.is_main()}
+        self.bar = tqdm(total=total_step, initial=self.done, **look)
+        if rank.is_main():
             self.board = SummaryWriter(str(log_dir))
             self.lines = self.file.open("a", encoding="utf-8")
         if snapshot and not self.done:
-            snapshot.save(0, self.state())  # from now on there is always something to go on from
+            snapshot.save(0, self.state())  # from now on there is always something to resume from
+        self.models = wrapped(work)
 
-    def go_on(self, step: int, state: dict[str, Any]) -> None:
-        """Restore the log as it was after update `step`; what was written after that is dropped."""
-        self.done, self.first_spread = step, state["first_spread"]
+    def restore(self, step: int, state: dict[str, Any]) -> None:
+        """Restore the records as they were after update `step`; what was written after that is dropped."""
+        self.done = step
         self.meter.restore(state["meter"])
-        if process.is_main():
+        if self.work.watch:
+            self.work.watch.restore(state)
+        if rank.is_main():
             os.truncate(self.file, state["bytes"])
             shutil.rmtree(self.log_dir.resolve(), ignore_errors=True)
             logged = {f"train/{name}": curve for name, curve in read_log(self.file).items()}
             write_curves(self.log_dir, "train", logged)
             for file in self.run_dir.glob("eval_*.json"):
-                write_curves(self.log_dir, file.stem.removeprefix("eval_"), read_scores(file))
+                write_scores(self.log_dir, file)
 
     def state(self) -> dict[str, Any]:
-        """Give what `go_on` needs."""
-        if process.is_main():
+        """Give what `restore` needs."""
+        if rank.is_main():
             os.fsync(self.lines.fileno())
-        written = self.file.stat().st_size if process.is_main() else 0
-        return {"meter": self.meter.state(), "first_spread": self.first_spread, "bytes": written}
+        written = self.file.stat().st_size if rank.is_main() else 0
+        watched = self.work.watch.state() if self.work.watch else {}
+        return {"meter": self.meter.state(), "bytes": written} | watched
 
-    def __enter__(self) -> "TrainLog":
-        """Take over the signals that tell a run to stop."""
-        self.handlers = {which: signal.signal(which, self.be_told) for which in (signal.SIGTERM, signal.SIGINT)}
+    def __enter__(self) -> "Session":
+        self.handlers = {which: signal.signal(which, self.note_signal) for which in (signal.SIGTERM, signal.SIGINT)}
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        """Close everything; say what ended the run, if it is no fault of the program's."""
         for which, handler in self.handlers.items():
             signal.signal(which, handler)
         self.bar.close()
-        with self.telling():
+        with self.explained():
             try:
-                if process.is_main():
+                if rank.is_main():
                     for file in (self.lines, self.board):
                         file.close()
             finally:
                 if error:
                     raise error
+            finish_run(self.run_dir)
 
     @contextlib.contextmanager
-    def telling(self) -> Iterator[None]:
-        """End the run with one line if it cannot write any more, or has nothing left to save.
+    def explained(self) -> Iterator[None]:
+        """End the run with one line where the disk fails, or there is nothing left to save.
 
         Raises:
             SystemExit: With exit code 1.
@@ -130,45 +167,64 @@ class TrainLog:
         try:
             yield
         except OSError as error:
-            raise SystemExit(f"stopped at update {self.step}: {error}; mend that, then --resume") from None
+            raise SystemExit(f"stopped at update {self.now}: {error}; mend that, then --resume") from None
         except FloatingPointError as error:
             raise SystemExit(f"stopped: {error}") from None
         except KeyboardInterrupt:
             raise SystemExit(128 + signal.SIGINT) from None
 
-    def be_told(self, which: int, _: object) -> None:
+    def note_signal(self, which: int, _: object) -> None:
         """Note a signal; Ctrl-C after it ends the run at once."""
         self.stopped_by = self.stopped_by or which
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
+    def updates(self) -> Iterator[Iterator[Batch]]:
+        """Give the updates that are still to be made, each as its micro-batches on the student's device."""
+        batches = self.work.batches(self.done)
+        if self.work.teacher:
+            batches = announced(batches, self.work.teacher)
+        for _, update in zip(self.steps(), batches, strict=False):
+            ready = distributed.micro_batches(update, *self.models.values())
+            yield (batch.to(self.work.devices[""]) for batch in ready)
+
     def steps(self) -> Iterator[int]:
         """Number the updates that are still to be made."""
-        for step in range(self.done + 1, self.total_step + 1):
-            self.step = step
-            yield step
+        for self.now in range(self.done + 1, self.total_step + 1):
+            yield self.now
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradient of a loss."""
+        self.work.updater.backward(loss)
 
     def add(self, weight: float, **values: Tensor) -> None:
-        """Take what a micro-batch gave, see `Meter.add`; `loss` has to be finite."""
+        """Record what a micro-batch gave, see `Meter.add`; `loss` has to be finite."""
         self.meter.add(weight, **values)
         self.expect_finite(values["loss"])
 
-    def update(self, step: int, made: dict[str, float | Tensor]) -> None:
+    def step(self) -> None:
+        """Update the parts: clip, step, decay. Then write what is due, and stop if told to."""
+        self.record(self.work.updater.step())
+        self.save()
+
+    def record(self, made: dict[str, float | Tensor]) -> None:
         """Count an update, made with these learning rates and gradients; write an entry where one is due."""
         norms = {name: value for name, value in made.items() if isinstance(value, Tensor)}
         self.meter.count(**norms)
         for norm in norms.values():
             self.expect_finite(norm)
         self.advance()
-        if is_due(step, self.pace.log_step, self.total_step):
+        if self.is_due(self.pace.log_step):
             self.check()
-            means = self.meter.mean(step)
-            self.scalars(step, means | {name: value for name, value in made.items() if isinstance(value, float)})
-            self.watch(step, means.get("target_spread"))
+            means = self.meter.mean(self.now)
+            self.scalars(means | {name: value for name, value in made.items() if isinstance(value, float)})
+            if self.work.watch:
+                self.work.watch(self.now, means)
 
     def expect_finite(self, value: Tensor) -> None:
         """Note the update if a value is not finite, without waiting for a GPU."""
-        bad = (~torch.isfinite(value.detach())).long() * self.step
-        self.bad = bad if self.bad is None else torch.where(self.bad > 0, self.bad, bad.to(self.bad.device))
+        bad = (~torch.isfinite(value.detach())).long() * self.now
+        before = self.bad.to(bad.device)
+        self.bad = torch.where(before > 0, before, bad)
 
     def check(self) -> None:
         """End the run if something was not finite.
@@ -176,72 +232,60 @@ class TrainLog:
         Raises:
             FloatingPointError: With the update, its rows, and what is left.
         """
-        if not (step := distributed.largest(0 if self.bad is None else int(self.bad))):
+        if not (step := distributed.largest(int(self.bad))):
             return
         last = max(list_checkpoints(self.run_dir), default=None)
         good = "no checkpoint before it" if last is None else f"last good checkpoint: model-{last}.pt"
-        rows = f" (rows {', '.join(self.locate(step))})" if self.locate else ""
+        rows = f" (rows {', '.join(self.work.locate(step))})" if self.work.locate else ""
         raise FloatingPointError(
             f"update {step}: loss or gradient is not finite{rows}; {good}; lower the learning rate or the loss weights"
         )
 
-    def save(self, step: int, model: nn.Module, gates: nn.Module | None = None) -> None:
+    def save(self) -> None:
         """Save a checkpoint where one is due, and the state there and in between; stop if told to."""
-        stopped_by = distributed.largest(self.stopped_by or 0)
-        checkpoint = is_due(step, self.pace.ckpt_step, self.total_step)
-        if not (checkpoint or stopped_by or step % self.pace.state_step == 0):
+        stopped_by, goes_on = distributed.largest(self.stopped_by or 0), self.now < self.total_step
+        checkpoint = self.is_due(self.pace.ckpt_step)
+        if not (checkpoint or stopped_by or self.now % self.pace.state_step == 0):
             return
         self.check()
         if checkpoint:
-            save_checkpoint(self.run_dir, step, model, gates)
+            self.work.updater.catch_up()
+            saved = {name: module for part in self.work.modules.values() for name, module in part.saved().items()}
+            save_checkpoint(self.run_dir, self.now, saved)
             if self.pace.keep_last:
                 drop_checkpoints(self.run_dir, list_checkpoints(self.run_dir)[: -self.pace.keep_last])
-        if self.snapshot and step < self.total_step:
-            self.snapshot.save(step, self.state())
-        if stopped_by and step < self.total_step:
-            logger.warning("stopped by %s after update %d", signal.Signals(stopped_by).name, step)
-            logger.warning("the same command with --resume goes on from there")
+        if self.snapshot and goes_on:
+            self.snapshot.save(self.now, self.state())
+        if stopped_by and goes_on:
+            logger.warning("stopped by %s after update %d", signal.Signals(stopped_by).name, self.now)
+            logger.warning("the same command with --resume continues from there")
             raise SystemExit(128 + stopped_by)
 
-    def watch(self, step: int, spread: float | None) -> None:
-        """Warn once if the gates' targets collapse: if they differ less than `COLLAPSED` of what they did at first."""
-        if spread is None or self.first_spread == 0:
-            return
-        self.first_spread = self.first_spread or spread
-        if spread < COLLAPSED * self.first_spread:
-            logger.warning(
-                "by update %d the gates' targets differ %.0f %% less than at first: they collapse to what is easy to "
-                "match; lower --gate_lr or raise --gate_init_bias",
-                *(step, 100 * (1 - spread / self.first_spread)),
-            )
-            self.first_spread = 0
+    def is_due(self, every: int) -> bool:
+        """Whether something done every `every` updates, and after the last one, is due."""
+        return self.now % every == 0 or self.now == self.total_step
 
     def advance(self) -> None:
         """Move the progress line."""
         self.bar.update()
 
-    def scalars(self, step: int, values: dict[str, float]) -> None:
+    def scalars(self, values: dict[str, float]) -> None:
         """Write one entry under `train/`."""
-        if not process.is_main():
+        if not rank.is_main():
             return
         for name, value in values.items():
-            self.board.add_scalar(f"train/{name}", value, step)
-        print(json.dumps({"step": step, **values}), file=self.lines, flush=True)
+            self.board.add_scalar(f"train/{name}", value, self.now)
+        print(json.dumps({"step": self.now, **values}), file=self.lines, flush=True)
         losses = {name: f"{value:.4f}" for name, value in values.items() if name.endswith("loss")}
         compiled = {"compiled": f"{seconds:.0f} s"} if (seconds := compile_seconds()) else {}
         self.bar.set_postfix(losses | compiled, refresh=False)
 
 
-def write_curves(log_dir: Path, what: str, curves: dict[str, Curve]) -> None:
-    """Write whole curves to TensorBoard, by name, in place of those that were written under the same `what`."""
-    for old in log_dir.glob(f"events.*.{what}"):
-        old.unlink()
-    with SummaryWriter(str(log_dir), filename_suffix=f".{what}") as board:
-        for name, curve in curves.items():
-            for step, value in curve.items():
-                board.add_scalar(name, value, step)
-
-
-def is_due(step: int, every: int, last: int) -> bool:
-    """Whether something done every `every` updates, and after the last one, is due."""
-    return step % every == 0 or step == last
+def wrapped(work: Work) -> dict[str, nn.Module]:
+    """Make the parts ready for a loop: shared by the processes of the run, and fed from the student's device."""
+    home = work.devices[""]
+    models: dict[str, nn.Module] = {}
+    for prefix, module in work.modules.items():
+        device = work.devices[prefix]
+        models[prefix] = distributed.wrap(module) if device == home else Elsewhere(module, device, home)
+    return models

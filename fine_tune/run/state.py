@@ -1,11 +1,11 @@
-"""The state of a run between two updates, `state.pt`: an interrupted run goes on from it to the last bit (`--resume`).
+"""The state of a run between two updates, `state.pt`: an interrupted run resumes from it to the last bit (`--resume`).
 
 It holds what later updates depend on: weights, moments, schedules, loss scale, the generators of every process, the
 log entry under way. It does not hold the place in the data: batches are a pure function of the update (`batches`), and
 the micro-batches of an update that was under way are made again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from fine_tune.flags.option import first_line
-from fine_tune.hardware import distributed
-from fine_tune.hardware import rank as process
-from fine_tune.path import write_whole
+from fine_tune.files import first_line, write_whole
+from fine_tune.hardware import distributed, rank
 from fine_tune.run.optim import Updater
 
 STATE = "state.pt"
@@ -31,10 +29,8 @@ class Snapshot:
         updater: Of those models.
     """
 
-    def __init__(self, run_dir: Path, models: Sequence[nn.Module], updater: Updater) -> None:
-        """Take nothing yet."""
+    def __init__(self, run_dir: Path, models: Iterable[nn.Module], updater: Updater) -> None:
         self.file, self.updater = run_dir / STATE, updater
-        # Not by state_dict(): asked for it, rows of an embedding that wait for their updates would catch up (`lazy`).
         self.weights = [weights for model in models for weights in model.parameters() if weights.requires_grad]
         self.gpus = sorted({weights.device.index for weights in self.weights if weights.device.type == "cuda"})
 
@@ -43,7 +39,7 @@ class Snapshot:
 
         Args:
             step: The update.
-            log: What this process's log needs in order to go on.
+            log: What this process's records need in order to continue.
         """
         generators = [torch.cuda.get_rng_state(gpu) for gpu in self.gpus]
         mine = {"generator": torch.get_rng_state(), "gpu_generators": generators, "log": log}
@@ -54,18 +50,18 @@ class Snapshot:
             "processes": distributed.gather(mine),
         }
         write_whole(self.file, partial(torch.save, state))
-        distributed.barrier()  # none ends the run while the first one writes
+        distributed.barrier()  # no process ends the run while the first one writes
 
     def load(self) -> tuple[int, dict[str, Any]]:
-        """Restore the state; give the update after which it was taken, and what the log needs.
+        """Restore the state; give the update after which it was taken, and what the records need.
 
         Raises:
             ValueError: The file is damaged, or of another run.
         """
         try:
             state = torch.load(self.file, map_location="cpu", weights_only=True)
-            mine = state["processes"][process.rank()]
-            assert len(state["processes"]) == process.world_size()
+            mine = state["processes"][rank.rank()]
+            assert len(state["processes"]) == rank.world_size()
             with torch.no_grad():
                 for weights, value in zip(self.weights, state["weights"], strict=True):
                     weights.copy_(value)

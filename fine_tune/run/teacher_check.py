@@ -19,7 +19,7 @@ from fine_tune.data.tokens import Split
 from fine_tune.hardware.device import to_device
 from fine_tune.model.load import Loaded
 from fine_tune.run.history import read_scores
-from fine_tune.scores.predict import decide, metric
+from fine_tune.scores.metrics import decide, metric
 from fine_tune.tasks.table import Task
 
 logger = logging.getLogger(__name__)

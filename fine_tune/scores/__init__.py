@@ -1,1 +1,1 @@
-"""scores."""
+"""What a model is worth: predictions, metrics, size and speed."""

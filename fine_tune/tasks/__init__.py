@@ -1,1 +1,1 @@
-"""tasks."""
+"""Tasks: the table, the reader of their files, the official archives, a generated corpus."""

@@ -22,7 +22,8 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 
 from fine_tune.path import task_dir
-from fine_tune.tasks.table import Task, read_split
+from fine_tune.tasks.rows import read_split
+from fine_tune.tasks.table import Task
 
 GLUE = "https://dl.fbaipublicfiles.com/glue/data/"
 SENTEVAL = "https://dl.fbaipublicfiles.com/senteval/senteval_data/"
@@ -164,14 +165,24 @@ def stage(task: Task, files: list[Path], folder: Path) -> Task:
         train, test, dev_ids = files
         build_mrpc(train, test, dev_ids, folder)
     elif task.also and archive.name == PurePosixPath(MULTINLI).name:
-        for split in missing_splits(task, {}):
-            if (file := task_dir(task.folder) / f"{split}.{task.suffix}").exists():
-                raise ValueError(f"{file} would be read in place of {archive.name}; move {task.folder} away first")
+        refuse_mixture(task, (task.folder, task.suffix), archive)
         task = dataclasses.replace(task, folder=task.also[0], suffix=task.also[1])
         unpack(archive, task, "multinli_1.0/multinli_1.0_", folder)
     else:
+        if task.also:
+            refuse_mixture(task, task.also, archive)
         unpack(archive, task, f"{task.folder}/", folder)
     return dataclasses.replace(task, also=None)
+
+
+def refuse_mixture(task: Task, other: tuple[str, str], archive: Path) -> None:
+    """Refuse to unpack an archive while the same task is there in another layout.
+
+    Raises:
+        ValueError: It is.
+    """
+    if there := task.files_there(*other):
+        raise ValueError(f"{there[0]} is of another layout than {archive.name}; move {there[0].parent} away first")
 
 
 def unpack(archive: Path, task: Task, inside: str, folder: Path) -> None:

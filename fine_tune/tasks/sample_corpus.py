@@ -19,7 +19,7 @@ import pathlib
 import random
 import re
 
-from fine_tune.path import write_text
+from fine_tune.files import write_text
 
 SIZES = {"train": 4000, "dev": 500, "test": 500}
 LONGEST = 30

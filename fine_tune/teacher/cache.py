@@ -26,14 +26,17 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from fine_tune.data.batches import Batch, by_length
+from fine_tune.data.batches import Batch, by_length, updates_of
 from fine_tune.data.tokens import Split, reading_cache
+from fine_tune.files import digest, existing, fill_folder, read_json, write_json
+from fine_tune.flags.parser import Flags
 from fine_tune.flags.shared import OutputsConfig, RunConfig, SpeedConfig
 from fine_tune.hardware import distributed
+from fine_tune.hardware.device import Devices, to_device
 from fine_tune.model.load import Loaded
-from fine_tune.path import cache_dir, digest, existing, fill_folder, read_json, write_json
-from fine_tune.run import build
-from fine_tune.teacher.live import LEVELS, LiveTeacher, Needs, Teacher, TeacherOutput
+from fine_tune.path import cache_dir
+from fine_tune.teacher.live import LiveTeacher
+from fine_tune.teacher.protocol import LEVELS, Needs, Teacher, TeacherOutput
 
 logger = logging.getLogger(__name__)
 
@@ -55,11 +58,13 @@ class CachedTeacher:
         level: What it holds.
         layers: 0-based layers it holds.
         dtype: Of the states.
+        home: The student's device, where outputs go.
     """
 
-    def __init__(self, folder: Path, split: Split, level: str, layers: Sequence[int], dtype: torch.dtype) -> None:
-        """Open the files."""
-        self.split, self.level, self.layers, self.dtype = split, level, layers, dtype
+    def __init__(
+        self, folder: Path, split: Split, level: str, layers: Sequence[int], dtype: torch.dtype, home: torch.device
+    ) -> None:
+        self.split, self.level, self.layers, self.dtype, self.home = split, level, layers, dtype, home
         self.logits = np.load(folder / "logits.npy")
         if layers:
             stored = np.load(folder / "states.npy", mmap_mode="r")
@@ -74,14 +79,14 @@ class CachedTeacher:
         return list(zip((self.first_byte + starts * self.unit.nbytes).tolist(), lengths.tolist(), strict=True))
 
     def expect(self, update: list[Batch]) -> None:
-        """Have the system read what an update will ask for, where it can do so in the background (Linux)."""
+        """Let the system read ahead what the next update will ask for (Linux)."""
         if self.layers and hasattr(os, "posix_fadvise"):
             for start, length in (extent for batch in update for extent in self.extents(batch)):
                 os.posix_fadvise(self.file, start, length * self.unit.nbytes, os.POSIX_FADV_WILLNEED)
 
     def __call__(self, batch: Batch) -> TeacherOutput:
         """Read a batch: padding is 0; at the level `cls` the states are (B, 1, D)."""
-        logits = torch.from_numpy(self.logits[batch.rows])
+        logits = to_device(torch.from_numpy(self.logits[batch.rows]), self.home)
         if not self.layers:
             return TeacherOutput(logits, {})
         extents = self.extents(batch)
@@ -91,34 +96,25 @@ class CachedTeacher:
                 raise OSError("the teacher cache ends early; remove its folder, the next run fills it anew")
             row[length:] = 0
         by_layer = torch.from_numpy(states).view(self.dtype).unbind(2)
-        return TeacherOutput(logits, dict(zip(self.layers, by_layer, strict=True)))
+        return TeacherOutput(logits, to_device(dict(zip(self.layers, by_layer, strict=True)), self.home))
 
 
-def open_teacher(
-    loaded: Loaded,
-    device: torch.device,
-    split: Split,
-    needs: Needs,
-    cache: OutputsConfig,
-    cfg: RunConfig,
-    speed: SpeedConfig,
-) -> Teacher:
+def live_or_cached(loaded: Loaded, devices: Devices, split: Split, needs: Needs, flags: Flags) -> Teacher:
     """Give the teacher that a run asks for, live or cached; a cache that is not there is filled first.
 
     Args:
-        loaded: The teacher, on `device`, in the precision of the run.
-        device: Its place.
+        loaded: The teacher, on its device, in the precision of the run.
+        devices: Its device, and the student's.
         split: The rows to train on, as the teacher reads them.
         needs: What the method needs.
-        cache: Whether to keep its outputs, and which.
-        cfg: The run's flags.
-        speed: The run's flags.
+        flags: The run's flags.
 
     Raises:
         ValueError: The level asked for is not enough, or the size is over the budget or the disk.
     """
-    apart = device.type == "cpu" and not cfg.pad_to_max and not speed.compile
-    live = LiveTeacher(loaded.model, device, needs.layers, by_length=apart)
+    cfg, cache, home = flags[RunConfig], flags[OutputsConfig], devices.student
+    apart = devices.teacher.type == "cpu" and not cfg.pad_to_max and not flags[SpeedConfig].compile
+    live = LiveTeacher(loaded.model, devices.teacher, needs.layers, apart, home)
     if cache.teacher_cache == "none":
         return live
     if LEVELS.index(cache.teacher_cache) < LEVELS.index(needs.level):
@@ -143,11 +139,11 @@ def open_teacher(
                 logger.info("teacher cache of %s: not filled; updates are tried with the teacher itself", about)
                 return live
             logger.info("teacher cache of %s: filling %s", about, folder)
-            batches = islice(build.updates_of(cfg, split), CHECKED)
+            batches = islice(updates_of(cfg, split), CHECKED)
             fill_folder(folder, lambda building: fill(building, live, split, level, layers, batches))
     with reading_cache(folder):
         difference = float(read_json(folder / "check.json")["largest_difference"])
-        cached = CachedTeacher(folder, split, level, layers, dtype)
+        cached = CachedTeacher(folder, split, level, layers, dtype, home)
     logger.info("teacher cache of %s: %s; largest difference to the live teacher: %g", about, folder, difference)
     return cached
 
@@ -173,7 +169,7 @@ def fill(
             bar.update(len(part))
     for array in (logits, *([] if states is None else [states])):
         array.flush()
-    cached = CachedTeacher(folder, split, level, kept, dtype)
+    cached = CachedTeacher(folder, split, level, kept, dtype, live.home)
     write_json(folder / "check.json", {"largest_difference": largest_difference(live, cached, batches)})
 
 
@@ -203,9 +199,9 @@ def largest_difference(live: LiveTeacher, cached: CachedTeacher, batches: Iterab
     for update in batches:
         for batch in update:
             ours, theirs = cached(batch), live(batch)
-            worst = max(worst, float((ours.logits - theirs.logits.cpu()).abs().max()))
+            worst = max(worst, float((ours.logits.cpu() - theirs.logits.cpu()).abs().max()))
             for layer, states in ours.states.items():
-                gap = (states.float() - theirs.states[layer][:, : states.shape[1]].cpu().float()).abs()
+                gap = (states.cpu().float() - theirs.states[layer][:, : states.shape[1]].cpu().float()).abs()
                 real = batch.mask if batch.mask is not None and cached.level == "states" else torch.ones(gap.shape[:2])
-                worst = max(worst, float((gap * real[..., None]).max()))
+                worst = max(worst, float((gap * real.cpu()[..., None]).max()))
     return worst

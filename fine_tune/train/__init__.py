@@ -1,1 +1,1 @@
-"""One file and one public function per training method; each loop is written out."""
+"""The methods: the table of them, and one file per method with its loop written out."""

@@ -18,21 +18,17 @@ Departures:
 3. From the code released with LAD: padding is masked, one backward pass, see `train.lad`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from fine_tune.data.batches import Batch
-from fine_tune.hardware.device import to_device
-from fine_tune.hardware.distributed import micro_batches
 from fine_tune.layer_map import LayerMap
 from fine_tune.losses import hard_target_loss, hidden_mse_loss, soft_target_loss
-from fine_tune.run.build import Devices
-from fine_tune.run.optim import Updater
-from fine_tune.run.session import TrainLog
-from fine_tune.teacher.live import Needs, Teacher
-from fine_tune.train.methods import LogitConfig
+from fine_tune.run.session import Session
+from fine_tune.teacher.protocol import Teacher
+from fine_tune.train.methods import HiddenConfig
 
 Reach = dict[int, list[int]]
 """For every student layer the teacher layers that it may look at, 0-based."""
@@ -46,11 +42,6 @@ def full_reach(teacher_layers: int, student_layers: int) -> Reach:
 def lower_reach(layer_map: LayerMap) -> Reach:
     """Let every student layer look at the teacher layer that it is mapped to and at those below (v2)."""
     return {layer: list(range(followed + 1)) for layer, followed in layer_map.items()}
-
-
-def teacher_needs(level: str, reach: Reach) -> Needs:
-    """Logits, and the states of all layers within reach: of all tokens (`states`), or of [CLS] alone (`cls`)."""
-    return Needs(level, tuple(sorted({layer for layers in reach.values() for layer in layers})))
 
 
 def attention_targets(
@@ -88,90 +79,84 @@ def attention_targets(
     return targets, attention
 
 
-def train_alp(
-    distill: LogitConfig,
-    hidden_mse_weight: float,
-    reach: Reach,
-    detach: bool,
-    models: tuple[Teacher, nn.Module],
-    updater: Updater,
-    updates: Iterator[list[Batch]],
-    devices: Devices,
-    log: TrainLog,
-) -> None:
+class Attention(NamedTuple):
+    """How student layers attend to the teacher's.
+
+    Attributes:
+        reach: The teacher layers that each student layer may look at.
+        detach: Keep the student's gradient out of the attention weights.
+    """
+
+    reach: Reach
+    detach: bool
+
+    @property
+    def reads(self) -> tuple[int, ...]:
+        """0-based teacher layers that are within reach of some student layer."""
+        return tuple(sorted({layer for layers in self.reach.values() for layer in layers}))
+
+    def __call__(
+        self, student_states: Sequence[Tensor], teacher_states: Mapping[int, Tensor], mask: Tensor | None
+    ) -> tuple[dict[int, Tensor], Tensor]:
+        """Make targets and mean weights, see `attention_targets`."""
+        return attention_targets(student_states, teacher_states, self.reach, mask, self.detach)
+
+
+def train_alp(session: Session, teacher: Teacher, student: nn.Module, attend: Attention, weights: HiddenConfig) -> None:
     """Distil a teacher into a student by attention of every token (steps 1-4 of the module docstring).
 
     Args:
-        distill: Temperature, and the weights of soft and hard targets.
-        hidden_mse_weight: Weight of the hidden loss.
-        reach: The teacher layers that each student layer may look at.
-        detach: Keep the student's gradient out of the attention weights.
-        models: Teacher, student.
-        updater: Of the student.
-        updates: Micro-batches of every update.
-        devices: Where the models live.
-        log: Where losses and checkpoints go.
+        session: The run: its updates, and what it records.
+        teacher: Gives outputs of a batch.
+        student: The student.
+        attend: Makes the student's targets of the states of both.
+        weights: Temperature, and the weights of the losses.
     """
-    teacher, student = models
     student.train()
-
-    for step in log.steps():
-        for batch in micro_batches(next(updates), student):
+    for update in session.updates():
+        for batch in update:
             # 1. Both models read the same sentences; only the student learns.
             t = teacher(batch)
-            s = student(**to_device(batch.student, devices.student))
+            s = student(**batch.student)
 
             # 2. Every token of a student layer picks its target among the teacher's layers.
-            states, mask = to_device(t.states, devices.student), to_device(batch.mask, devices.student)
-            targets, attention = attention_targets(s.hidden_states, states, reach, mask, detach)  # (B, S, D)
+            targets, attention = attend(s.hidden_states, t.states, batch.mask)  # by student layer, (B, S, D)
 
             # 3. Three unweighted losses; all weights stand on one line.
-            soft = soft_target_loss(s.logits, to_device(t.logits, devices.student), distill.softmax_temp)
-            hard = hard_target_loss(s.logits, to_device(batch.label, devices.student))
-            hidden = hidden_mse_loss(s.hidden_states, targets, mask)
-            loss = distill.soft_weight * soft + distill.hard_weight * hard + hidden_mse_weight * hidden
-            updater.backward(loss * batch.weight)
-            log.add(batch.weight, loss=loss, soft_loss=soft, hard_loss=hard, hidden_loss=hidden, attn=attention)
+            soft = soft_target_loss(s.logits, t.logits, weights.softmax_temp)
+            hard = hard_target_loss(s.logits, batch.label)
+            hidden = hidden_mse_loss(s.hidden_states, targets, batch.mask)
+            loss = weights.soft_weight * soft + weights.hard_weight * hard + weights.hidden_mse_weight * hidden
+            session.backward(loss * batch.weight)
+            session.add(batch.weight, loss=loss, soft_loss=soft, hard_loss=hard, hidden_loss=hidden, attn=attention)
 
         # 4. Clip, step, decay.
-        log.update(step, updater.step())
-        log.save(step, student)
+        session.step()
 
 
 def train_alp_cls(
-    distill: LogitConfig,
-    hidden_mse_weight: float,
-    reach: Reach,
-    detach: bool,
-    models: tuple[Teacher, nn.Module],
-    updater: Updater,
-    updates: Iterator[list[Batch]],
-    devices: Devices,
-    log: TrainLog,
+    session: Session, teacher: Teacher, student: nn.Module, attend: Attention, weights: HiddenConfig
 ) -> None:
     """Distil a teacher into a student by attention of [CLS]; arguments as of `train_alp`."""
-    teacher, student = models
     student.train()
-
-    for step in log.steps():
-        for batch in micro_batches(next(updates), student):
+    for update in session.updates():
+        for batch in update:
             # 1. Both models read the same sentences; only the student learns.
             t = teacher(batch)
-            s = student(**to_device(batch.student, devices.student))
+            s = student(**batch.student)
 
             # 2. The [CLS] vector of a student layer picks its target among the teacher's layers.
             first = [state[:, :1] for state in s.hidden_states]
-            states = to_device({layer: state[:, :1] for layer, state in t.states.items()}, devices.student)
-            targets, attention = attention_targets(first, states, reach, detach=detach)  # (B, 1, D)
+            states = {layer: state[:, :1] for layer, state in t.states.items()}
+            targets, attention = attend(first, states, None)  # by student layer, (B, 1, D)
 
             # 3. Three unweighted losses; all weights stand on one line.
-            soft = soft_target_loss(s.logits, to_device(t.logits, devices.student), distill.softmax_temp)
-            hard = hard_target_loss(s.logits, to_device(batch.label, devices.student))
+            soft = soft_target_loss(s.logits, t.logits, weights.softmax_temp)
+            hard = hard_target_loss(s.logits, batch.label)
             hidden = hidden_mse_loss(first, targets, None)
-            loss = distill.soft_weight * soft + distill.hard_weight * hard + hidden_mse_weight * hidden
-            updater.backward(loss * batch.weight)
-            log.add(batch.weight, loss=loss, soft_loss=soft, hard_loss=hard, hidden_loss=hidden, attn=attention)
+            loss = weights.soft_weight * soft + weights.hard_weight * hard + weights.hidden_mse_weight * hidden
+            session.backward(loss * batch.weight)
+            session.add(batch.weight, loss=loss, soft_loss=soft, hard_loss=hard, hidden_loss=hidden, attn=attention)
 
         # 4. Clip, step, decay.
-        log.update(step, updater.step())
-        log.save(step, student)
+        session.step()

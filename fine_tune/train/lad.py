@@ -1,81 +1,57 @@
-"""LAD: layer-wise adaptive distillation.
+"""LAD: layer-wise adaptive distillation; and LAD-NO and the probes of LAD, which differ in their gates alone.
 
-Source: Lin, Chen, Kao: LAD, Sensors 2023, 23(3):1483; released `run_lad_distil.py`.
+Source: Lin, Chen, Kao: LAD, Sensors 2023, 23(3):1483; released `run_lad_distil.py`. LAD-NO: section 5.4, released
+`run_lad_no_distil.py`. `lad_user_defined`, `partial_lad`: sections 5.1 and 5.5, released `run_probing_lad.py`.
 
 1. Teacher and student read the same sentences; only the student learns.
-2. Gates fold the teacher's layers 1..i into an aggregate for each i; student layer l gets the one at layer l * k.
+2. Gates turn the teacher's layers into a target for each student layer (`model.gate`).
+   LAD folds layers 1..i into an aggregate for each i; student layer l gets the one at layer l * k, or at that of the
+   user's map (`lad_user_defined`). `partial_lad`: some student layers learn plain teacher layers.
+   LAD-NO has no chain: the gate of student layer l mixes the teacher layer i that it follows with layer i - 1.
 3. Loss: soft targets, gold labels, and the squared distance of student layers to their targets.
 4. Student and gates each clip, step and decay on their own schedule. The hidden loss trains both.
 
 Departures (reasons in doc/methods/lad.md):
 1. Padding is masked out of the gates' norm and of the hidden loss (`--pad_to_max` lets it count, as released).
 2. One backward pass per micro-batch over the sum of all terms; the gradient is the same.
-3. The student's embeddings are copied, see `model.init`. 4. There is no untrained first gate, see `model.gate`.
+3. The student's embeddings are copied, see `model.copy_layers`. 4. There is no untrained first gate, see `model.gate`.
 """
-
-from collections.abc import Iterator
 
 from torch import nn
 
-from fine_tune.data.batches import Batch
-from fine_tune.hardware.device import to_device
-from fine_tune.hardware.distributed import micro_batches
 from fine_tune.losses import hard_target_loss, hidden_mse_loss, soft_target_loss
-from fine_tune.model.gate import GateChain
-from fine_tune.run.build import Devices
-from fine_tune.run.optim import Updater
-from fine_tune.run.session import TrainLog
-from fine_tune.teacher.live import Needs, Teacher
-from fine_tune.train.methods import LogitConfig
+from fine_tune.run.session import Session
+from fine_tune.teacher.protocol import Teacher
+from fine_tune.train.methods import HiddenConfig
 
 
-def teacher_needs(gates: GateChain) -> Needs:
-    """Logits, and all tokens' states of the layers that the gates fold."""
-    return Needs("states", gates.reads)
-
-
-def train_lad(
-    distill: LogitConfig,
-    hidden_mse_weight: float,
-    models: tuple[Teacher, nn.Module, nn.Module],
-    updater: Updater,
-    updates: Iterator[list[Batch]],
-    devices: Devices,
-    log: TrainLog,
-) -> None:
+def train_lad(session: Session, teacher: Teacher, student: nn.Module, gates: nn.Module, weights: HiddenConfig) -> None:
     """Distil a teacher into a student through gates (steps 1-4 of the module docstring).
 
     Args:
-        distill: Temperature, and the weights of soft and hard targets.
-        hidden_mse_weight: Weight of the hidden loss.
-        models: Teacher, student, gates.
-        updater: Of student and gates.
-        updates: Micro-batches of every update.
-        devices: Where the models live.
-        log: Where losses and checkpoints go.
+        session: The run: its updates, and what it records.
+        teacher: Gives outputs of a batch.
+        student: The student.
+        gates: Make the student's targets of the teacher's states.
+        weights: Temperature, and the weights of the losses.
     """
-    teacher, student, gates = models
     student.train()
-
-    for step in log.steps():
-        for batch in micro_batches(next(updates), student, gates):
+    for update in session.updates():
+        for batch in update:
             # 1. Both models read the same sentences; only the student learns.
             t = teacher(batch)
-            s = student(**to_device(batch.student, devices.student))
+            s = student(**batch.student)
 
-            # 2. The gates fold teacher layers 1..i into one target for each student layer.
-            states, gate_mask = to_device(t.states, devices.gate), to_device(batch.mask, devices.gate)
-            targets, watched = gates(states, gate_mask)  # by student layer, (B, S, D)
+            # 2. Gates turn the teacher's layers into one target for each student layer.
+            targets, watched = gates(t.states, batch.mask)  # by student layer, (B, S, D)
 
             # 3. Three unweighted losses; all weights stand on one line.
-            soft = soft_target_loss(s.logits, to_device(t.logits, devices.student), distill.softmax_temp)
-            hard = hard_target_loss(s.logits, to_device(batch.label, devices.student))
-            mask = to_device(batch.mask, devices.student)
-            hidden = hidden_mse_loss(s.hidden_states, to_device(targets, devices.student), mask)
-            loss = distill.soft_weight * soft + distill.hard_weight * hard + hidden_mse_weight * hidden
-            updater.backward(loss * batch.weight)
-            log.add(batch.weight, loss=loss, soft_loss=soft, hard_loss=hard, hidden_loss=hidden, **watched)
+            soft = soft_target_loss(s.logits, t.logits, weights.softmax_temp)
+            hard = hard_target_loss(s.logits, batch.label)
+            hidden = hidden_mse_loss(s.hidden_states, targets, batch.mask)
+            loss = weights.soft_weight * soft + weights.hard_weight * hard + weights.hidden_mse_weight * hidden
+            session.backward(loss * batch.weight)
+            session.add(batch.weight, loss=loss, soft_loss=soft, hard_loss=hard, hidden_loss=hidden, **watched)
 
         # 4. Student and gates each clip, step and decay on their own schedule.
-        log.update(step, updater.step())
-        log.save(step, student, gates)
+        session.step()

@@ -1,109 +1,210 @@
-"""The flags of the methods, in groups, see `config`; layers on the command line are 1-based."""
+"""The table of methods, and the flags that they alone have. Layers on the command line are 1-based.
 
+A row says which script trains a method, which groups of flags that takes, which flags make it that method, and what it
+needs of its teacher. Scripts, suites, tests, benchmarks and pictures read it; a name means the same everywhere.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
-from fine_tune.flags.option import DEVICE_ID, NOT_NEGATIVE, POSITIVE, Checked, Parser, add_flags, flag
-from fine_tune.flags.shared import OptimConfig, StepConfig
-
-GATE_GROUPS = (OptimConfig, StepConfig)
-"""What gates have of their own, under the prefix `gate_`."""
-
-
-def add_gate_flags(parser: Parser) -> None:
-    """Add the flags of the gates' optimiser and schedule."""
-    add_flags(parser, OptimConfig, title="Optimiser of the gates", prefix="gate_")
-    add_flags(parser, StepConfig, title="Schedule of the gates (default: the student's)", prefix="gate_")
-    parser.set_defaults(gate_lr=1e-6)
+from fine_tune.flags.option import DEVICE_ID, NOT_NEGATIVE, POSITIVE, Checked, flag
+from fine_tune.flags.parser import Parser
+from fine_tune.flags.shared import PART_GROUPS, STUDENT_GROUPS, OutputsConfig
 
 
-@dataclass
-class GateFlags(Checked):
-    """The gates."""
-
-    gate_device_id: int | None = flag("device of the gates (default: the student's)", None, DEVICE_ID)
-    gate_init_bias: float = flag(
-        "bias the gates start with: 3 lets 95 % of a teacher layer through; 0 is PyTorch's, as released, some 50 %", 0.0
-    )
-    gate_norm: str = flag(
-        "the gates' layer norm is over tokens and width, or over the width", "seq", choices=("seq", "token")
-    )
-    gate_norm_init: str = flag(
-        "scale the gates' layer norm starts with: one, or that of the teacher's layer",
-        "one",
-        choices=("one", "teacher"),
-    )
-
-
-@dataclass
-class ChainConfig(Checked):
-    """The chain of gates."""
-
-    reverse_gate: bool = flag("run the chain from the last teacher layer down", False)
-
-
-@dataclass
+@dataclass(frozen=True)
 class LogitConfig(Checked):
-    """Weights of the losses on the logits."""
+    """Weights of the losses."""
 
     softmax_temp: float = flag("temperature of the soft targets", 1.0, POSITIVE)
     soft_weight: float = flag("weight of the soft target loss", 0.2, NOT_NEGATIVE)
     hard_weight: float = flag("weight of the hard target loss", 0.8, NOT_NEGATIVE)
 
 
-@dataclass
-class HiddenConfig(Checked):
-    """Weight of the loss on the hidden states."""
+@dataclass(frozen=True)
+class HiddenConfig(LogitConfig):
+    """Weights of the losses."""
 
     hidden_mse_weight: float = flag("weight of the hidden state loss", 100.0, NOT_NEGATIVE, alias=("mu",))
 
 
-@dataclass
+@dataclass(frozen=True)
 class MapConfig(Checked):
     """Which teacher layer each student layer follows."""
 
     layer_map: str | None = flag(
-        "even, first, last, or 1-based pairs teacher:student such as 2:1,4:2; even where left open", None
+        "map layers: even, first, last, or 1-based pairs teacher:student such as 2:1,4:2 (default: even)", None
     )
 
 
-@dataclass
+@dataclass(frozen=True)
+class GateConfig(Checked):
+    """The gates."""
+
+    gate_device_id: int | None = flag(
+        "number of the gates' GPU, -1 for the CPU (default: the student's)", None, DEVICE_ID
+    )
+    gate_init_bias: float = flag(
+        "start the gates with this bias: 3 lets 95 % of a teacher layer through; 0 is PyTorch's, as released, some "
+        "50 %",
+        0.0,
+    )
+    gate_norm: str = flag(
+        "take the statistics of the gates' layer norm over tokens and width, or over the width of every token",
+        "seq",
+        choices=("seq", "token"),
+    )
+    gate_norm_init: str = flag(
+        "scale with which the gates' layer norm starts: one, or that of the teacher's layer",
+        "one",
+        choices=("one", "teacher"),
+    )
+
+
+@dataclass(frozen=True)
+class ChainConfig(Checked):
+    """The chain of gates."""
+
+    reverse_gate: bool = flag("run the chain from the last teacher layer down", False)
+
+
+@dataclass(frozen=True)
 class PkdConfig(Checked):
     """PKD."""
 
     pkd_exp: str = flag(
-        "all tokens, as the LAD authors ran it; or [CLS] as published, from every k-th or from the last teacher layers",
+        "match all tokens, as the LAD authors ran it; or [CLS] as published, from every k-th or from the last teacher "
+        "layers",
         "pkd-hidden",
         choices=("pkd-hidden", "pkd-skip", "pkd-last"),
+        settles=("layer_map",),
     )
 
 
-@dataclass
+@dataclass(frozen=True)
 class AlpConfig(Checked):
     """ALP-KD."""
 
     alp_exp: str = flag(
-        "attention on [CLS]; on every token; on every token over the mapped teacher layer and those below",
+        "attend by [CLS]; by every token; by every token to the mapped teacher layer and those below",
         "alp-kd",
         choices=("alp-kd", "alp-kd-hidden", "alp-kd-hidden-v2"),
+        settles=("layer_map",),
     )
     detach_target: bool = flag("keep the student's gradient out of its own targets' attention weights", False)
 
 
-@dataclass
+@dataclass(frozen=True)
 class LadProbeConfig(Checked):
     """The probe of LAD."""
 
-    probing_exp: str = flag("experiment", choices=("lad_user_defined", "partial_lad", "lad_cls"))
+    probing_exp: str = flag("probe to run", choices=("lad_user_defined", "partial_lad", "lad_cls"))
     gate_indices: str | None = flag(
         "1-based gates whose aggregates are learned, such as 12,10,8", None, alias=("teacher_indices",)
     )
     student_indices: str | None = flag("1-based student layers that learn them, such as 6,5,4", None)
 
 
-@dataclass
+@dataclass(frozen=True)
 class PkdProbeConfig(Checked):
     """The probe of PKD."""
 
-    probing_exp: str = flag("experiment", choices=("pkd_cls_user_defined", "pkd_hidden_user_defined"))
+    probing_exp: str = flag("probe to run", choices=("pkd_cls_user_defined", "pkd_hidden_user_defined"))
     teacher_indices: str = flag("1-based teacher layers that are learned, such as 3,4,6")
     student_indices: str | None = flag("1-based student layers that learn them, such as 6,5,4", None)
+
+
+class Method(NamedTuple):
+    """A row of the table.
+
+    Attributes:
+        name: Its name in commands, configurations, tables and charts.
+        script: Its script, without `.py`.
+        groups: The groups of flags that the script takes.
+        fixed: Flags of the script that make it this method; `true` stands for a switch.
+        needs: The most it asks of a teacher: `none`, `logits`, `cls` or `states`, see `teacher.protocol`.
+        gated: Whether gates are trained with the student, under flags of their own.
+    """
+
+    name: str
+    script: str
+    groups: tuple[type, ...]
+    fixed: Mapping[str, str] = MappingProxyType({})
+    needs: str = "states"
+    gated: bool = False
+
+
+KD = (*STUDENT_GROUPS, LogitConfig, OutputsConfig)
+HIDDEN = (*STUDENT_GROUPS, HiddenConfig)
+PKD = (*HIDDEN, MapConfig, PkdConfig, OutputsConfig)
+PKD_PROBE = (*HIDDEN, PkdProbeConfig, OutputsConfig)
+ALP = (*HIDDEN, MapConfig, AlpConfig, OutputsConfig)
+LAD = (*HIDDEN, MapConfig, GateConfig, ChainConfig, OutputsConfig)
+LAD_NO = (*HIDDEN, MapConfig, GateConfig, OutputsConfig)
+LAD_PROBE = (*HIDDEN, LadProbeConfig, GateConfig, OutputsConfig)
+
+METHODS = {
+    method.name: method
+    for method in (
+        Method("fine_tune", "run_student_fine_tune", STUDENT_GROUPS, needs="none"),
+        Method("kd", "run_kd_distil", KD, needs="logits"),
+        Method("pkd-hidden", "run_pkd_distill", PKD, {"pkd_exp": "pkd-hidden"}),
+        Method("pkd-skip", "run_pkd_distill", PKD, {"pkd_exp": "pkd-skip"}, "cls"),
+        Method("pkd-last", "run_pkd_distill", PKD, {"pkd_exp": "pkd-last"}, "cls"),
+        Method("pkd_hidden_user_defined", "run_probing", PKD_PROBE, {"probing_exp": "pkd_hidden_user_defined"}),
+        Method("pkd_cls_user_defined", "run_probing", PKD_PROBE, {"probing_exp": "pkd_cls_user_defined"}, "cls"),
+        Method("alp-kd", "run_alp_distil", ALP, {"alp_exp": "alp-kd"}, "cls"),
+        Method("alp-kd-hidden", "run_alp_distil", ALP, {"alp_exp": "alp-kd-hidden"}),
+        Method("alp-kd-hidden-v2", "run_alp_distil", ALP, {"alp_exp": "alp-kd-hidden-v2"}),
+        Method("lad", "run_lad_distil", LAD, gated=True),
+        Method("lad_reverse", "run_lad_distil", LAD, {"reverse_gate": "true"}, gated=True),
+        Method("lad_no", "run_lad_no_distil", LAD_NO, gated=True),
+        Method("lad_user_defined", "run_probing_lad", LAD_PROBE, {"probing_exp": "lad_user_defined"}, gated=True),
+        Method("partial_lad", "run_probing_lad", LAD_PROBE, {"probing_exp": "partial_lad"}, gated=True),
+        Method("lad_cls", "run_probing_lad", LAD_PROBE, {"probing_exp": "lad_cls"}, "cls", gated=True),
+    )
+}
+OLDER_NAMES = {"ft": "fine_tune", "pkd": "pkd-hidden", "pkd-user-defined": "pkd_hidden_user_defined"}
+"""Names under which suites knew methods before, where more differs than `-` and `_`."""
+
+
+def method_named(name: str) -> Method:
+    """Find a method by its name, or by one that it had before.
+
+    Raises:
+        ValueError: There is none of that name.
+    """
+    plain = {known.replace("-", "_"): method for known, method in METHODS.items()}
+    method = plain.get(OLDER_NAMES.get(name, name).replace("-", "_"))
+    if method is None:
+        raise ValueError(f"the methods are {', '.join(METHODS)}, got {name!r}")
+    return method
+
+
+def methods_of(script: str) -> list[Method]:
+    """List the methods that a script trains."""
+    return [method for method in METHODS.values() if method.script == script]
+
+
+def method_parser(script: str, doc: str | None, **defaults: Any) -> Parser:
+    """Build the parser of a method's script.
+
+    Args:
+        script: Its name in the table.
+        doc: Its docstring, for `--help`.
+        defaults: Defaults of flags that are the script's own.
+    """
+    rows = methods_of(script)
+    gates = {group: f"{title} of the gates (default: the student's)" for group, title in PART_GROUPS.items()}
+    rates = {"lr": 1e-4} | ({"gate_lr": 1e-6} if rows[0].gated else {})
+
+    def name(values: dict[str, Any]) -> str:
+        """Name the row whose flags are given; the one with the most, as LAD reversed is also LAD."""
+        fits = [row for row in rows if all(str(values[key]).lower() == value for key, value in row.fixed.items())]
+        return max(fits, key=lambda row: len(row.fixed)).name
+
+    parser = Parser(doc, rows[0].groups, {"gate_": gates} if rows[0].gated else {}, repeats=True, name_method=name)
+    parser.set_defaults(**(rates | defaults))
+    return parser

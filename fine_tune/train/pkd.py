@@ -16,21 +16,14 @@ Departures:
 3. Of all, from the code released with LAD: padding is masked, one backward pass, see `train.lad`.
 """
 
-from collections.abc import Iterator
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fine_tune.data.batches import Batch
-from fine_tune.hardware.device import to_device
-from fine_tune.hardware.distributed import micro_batches
 from fine_tune.layer_map import LayerMap, layer_map, written
 from fine_tune.losses import hard_target_loss, hidden_mse_loss, soft_target_loss
-from fine_tune.run.build import Devices
-from fine_tune.run.optim import Updater
-from fine_tune.run.session import TrainLog
-from fine_tune.teacher.live import Needs, Teacher
-from fine_tune.train.methods import LogitConfig
+from fine_tune.run.session import Session
+from fine_tune.teacher.protocol import Teacher
+from fine_tune.train.methods import HiddenConfig
 
 
 def cls_map(pkd_exp: str, words: str | None, teacher_layers: int, student_layers: int) -> LayerMap:
@@ -51,94 +44,64 @@ def cls_map(pkd_exp: str, words: str | None, teacher_layers: int, student_layers
     return whole
 
 
-def teacher_needs(level: str, layer_map: LayerMap) -> Needs:
-    """Logits, and the states of the layers that are followed: of all tokens (`states`), or of [CLS] alone (`cls`)."""
-    return Needs(level, tuple(sorted(set(layer_map.values()))))
-
-
 def train_pkd(
-    distill: LogitConfig,
-    hidden_mse_weight: float,
-    layer_map: LayerMap,
-    models: tuple[Teacher, nn.Module],
-    updater: Updater,
-    updates: Iterator[list[Batch]],
-    devices: Devices,
-    log: TrainLog,
+    session: Session, teacher: Teacher, student: nn.Module, layer_map: LayerMap, weights: HiddenConfig
 ) -> None:
     """Distil a teacher into a student, all tokens (steps 1-4 of the module docstring).
 
     Args:
-        distill: Temperature, and the weights of soft and hard targets.
-        hidden_mse_weight: Weight of the hidden loss.
+        session: The run: its updates, and what it records.
+        teacher: Gives outputs of a batch.
+        student: The student.
         layer_map: The teacher layer that each student layer follows.
-        models: Teacher, student.
-        updater: Of the student.
-        updates: Micro-batches of every update.
-        devices: Where the models live.
-        log: Where losses and checkpoints go.
+        weights: Temperature, and the weights of the losses.
     """
-    teacher, student = models
     student.train()
-
-    for step in log.steps():
-        for batch in micro_batches(next(updates), student):
+    for update in session.updates():
+        for batch in update:
             # 1. Both models read the same sentences; only the student learns.
             t = teacher(batch)
-            s = student(**to_device(batch.student, devices.student))
+            s = student(**batch.student)
 
             # 2. Student layers learn teacher layers as they are.
-            states = to_device(t.states, devices.student)
-            targets = {layer: states[followed].float() for layer, followed in layer_map.items()}  # (B, S, D)
+            targets = {layer: t.states[followed].float() for layer, followed in layer_map.items()}  # (B, S, D)
 
             # 3. Three unweighted losses; all weights stand on one line.
-            soft = soft_target_loss(s.logits, to_device(t.logits, devices.student), distill.softmax_temp)
-            hard = hard_target_loss(s.logits, to_device(batch.label, devices.student))
-            hidden = hidden_mse_loss(s.hidden_states, targets, to_device(batch.mask, devices.student))
-            loss = distill.soft_weight * soft + distill.hard_weight * hard + hidden_mse_weight * hidden
-            updater.backward(loss * batch.weight)
-            log.add(batch.weight, loss=loss, soft_loss=soft, hard_loss=hard, hidden_loss=hidden)
+            soft = soft_target_loss(s.logits, t.logits, weights.softmax_temp)
+            hard = hard_target_loss(s.logits, batch.label)
+            hidden = hidden_mse_loss(s.hidden_states, targets, batch.mask)
+            loss = weights.soft_weight * soft + weights.hard_weight * hard + weights.hidden_mse_weight * hidden
+            session.backward(loss * batch.weight)
+            session.add(batch.weight, loss=loss, soft_loss=soft, hard_loss=hard, hidden_loss=hidden)
 
         # 4. Clip, step, decay.
-        log.update(step, updater.step())
-        log.save(step, student)
+        session.step()
 
 
 def train_pkd_cls(
-    distill: LogitConfig,
-    hidden_mse_weight: float,
-    layer_map: LayerMap,
-    models: tuple[Teacher, nn.Module],
-    updater: Updater,
-    updates: Iterator[list[Batch]],
-    devices: Devices,
-    log: TrainLog,
+    session: Session, teacher: Teacher, student: nn.Module, layer_map: LayerMap, weights: HiddenConfig
 ) -> None:
     """Distil a teacher into a student, normalised [CLS] vectors; arguments as of `train_pkd`."""
-    teacher, student = models
     student.train()
-
-    for step in log.steps():
-        for batch in micro_batches(next(updates), student):
+    for update in session.updates():
+        for batch in update:
             # 1. Both models read the same sentences; only the student learns.
             t = teacher(batch)
-            s = student(**to_device(batch.student, devices.student))
+            s = student(**batch.student)
 
             # 2. Student layers learn the direction of the teacher's [CLS] vectors.
-            states = to_device({layer: state[:, 0] for layer, state in t.states.items()}, devices.student)
-            targets = {layer: unit(states[followed]) for layer, followed in layer_map.items()}  # (B, D)
+            targets = {layer: unit(t.states[followed][:, 0]) for layer, followed in layer_map.items()}  # (B, D)
 
             # 3. Three unweighted losses; all weights stand on one line.
-            soft = soft_target_loss(s.logits, to_device(t.logits, devices.student), distill.softmax_temp)
-            hard = hard_target_loss(s.logits, to_device(batch.label, devices.student))
+            soft = soft_target_loss(s.logits, t.logits, weights.softmax_temp)
+            hard = hard_target_loss(s.logits, batch.label)
             hidden = hidden_mse_loss([unit(state[:, 0]) for state in s.hidden_states], targets, None)
-            loss = distill.soft_weight * soft + distill.hard_weight * hard + hidden_mse_weight * hidden
-            updater.backward(loss * batch.weight)
-            log.add(batch.weight, loss=loss, soft_loss=soft, hard_loss=hard, hidden_loss=hidden)
+            loss = weights.soft_weight * soft + weights.hard_weight * hard + weights.hidden_mse_weight * hidden
+            session.backward(loss * batch.weight)
+            session.add(batch.weight, loss=loss, soft_loss=soft, hard_loss=hard, hidden_loss=hidden)
 
         # 4. Clip, step, decay.
-        log.update(step, updater.step())
-        log.save(step, student)
+        session.step()
 
 
 def unit(vectors: Tensor) -> Tensor:

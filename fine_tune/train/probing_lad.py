@@ -1,32 +1,23 @@
-"""Two probes of LAD: gates for the lower student layers alone, and gates on [CLS] alone.
+"""The probes of LAD: which layers learn from which gates, and LAD on [CLS].
 
-Source: Lin, Chen, Kao: LAD, Sensors 2023, 23(3):1483, sections 5.5 and 5.2; released `run_probing_lad.py`. The third
-probe, `lad_user_defined` (section 5.1), is LAD with a layer map of the user's: `train.lad`.
+Source: Lin, Chen, Kao: LAD, Sensors 2023, 23(3):1483, sections 5.1, 5.5 and 5.2; released `run_probing_lad.py`. The
+first two probes, `lad_user_defined` and `partial_lad`, are LAD with other maps: `train.lad`. `lad_cls` has a loop:
 
 1. Teacher and student read the same sentences; only the student learns.
-2. `partial_lad`: some student layers learn aggregates of the chain, the others plain teacher layers.
-   `lad_cls`: the chain folds the teacher's [CLS] vectors, with a layer norm over the width.
-3. Loss: soft targets, gold labels, and the squared distance of student layers to their targets.
+2. The chain of gates folds the teacher's [CLS] vectors, with a layer norm over the width.
+3. Loss: soft targets, gold labels, and the squared distance of the student's [CLS] vectors to their targets.
 4. Student and gates each clip, step and decay on their own schedule. The hidden loss trains both.
 
 Departures: those of LAD, see `train.lad`.
 """
 
-from collections.abc import Iterator
-
 from torch import nn
 
-from fine_tune.data.batches import Batch
-from fine_tune.hardware.device import to_device
-from fine_tune.hardware.distributed import micro_batches
 from fine_tune.layer_map import LayerMap, layer_numbers, paired, uniform_layer_map
 from fine_tune.losses import hard_target_loss, hidden_mse_loss, soft_target_loss
-from fine_tune.model.gate import GateChain
-from fine_tune.run.build import Devices
-from fine_tune.run.optim import Updater
-from fine_tune.run.session import TrainLog
-from fine_tune.teacher.live import Needs, Teacher
-from fine_tune.train.methods import LadProbeConfig, LogitConfig
+from fine_tune.run.session import Session
+from fine_tune.teacher.protocol import Teacher
+from fine_tune.train.methods import HiddenConfig, LadProbeConfig
 
 
 def probe_maps(
@@ -87,93 +78,28 @@ def partial_maps(
     return dict(zip(students, gates, strict=False)), dict(zip(students[len(gates) :], plain, strict=True))
 
 
-def teacher_needs(level: str, gates: GateChain, plain: LayerMap) -> Needs:
-    """Logits, and the states of the layers that are folded or learned plainly: of all tokens, or of [CLS] (`cls`)."""
-    return Needs(level, tuple(sorted({*gates.reads, *plain.values()})))
-
-
-def train_partial_lad(
-    distill: LogitConfig,
-    hidden_mse_weight: float,
-    models: tuple[Teacher, nn.Module, nn.Module],
-    updater: Updater,
-    updates: Iterator[list[Batch]],
-    devices: Devices,
-    log: TrainLog,
-    plain: LayerMap,
-) -> None:
-    """Distil a teacher into a student, in part through gates (steps 1-4 of the module docstring).
-
-    Args:
-        distill: Temperature, and the weights of soft and hard targets.
-        hidden_mse_weight: Weight of the hidden loss.
-        models: Teacher, student, gates.
-        updater: Of student and gates.
-        updates: Micro-batches of every update.
-        devices: Where the models live.
-        log: Where losses and checkpoints go.
-        plain: The student layers that learn teacher layers as they are.
-    """
-    teacher, student, gates = models
-    student.train()
-
-    for step in log.steps():
-        for batch in micro_batches(next(updates), student, gates):
-            # 1. Both models read the same sentences; only the student learns.
-            t = teacher(batch)
-            s = student(**to_device(batch.student, devices.student))
-
-            # 2. Aggregates for the student layers that learn from gates, teacher layers for the others.
-            states, gate_mask = to_device(t.states, devices.gate), to_device(batch.mask, devices.gate)
-            targets, watched = gates(states, gate_mask)  # by student layer, (B, S, D)
-            targets |= {layer: states[followed].float() for layer, followed in plain.items()}
-
-            # 3. Three unweighted losses; all weights stand on one line.
-            soft = soft_target_loss(s.logits, to_device(t.logits, devices.student), distill.softmax_temp)
-            hard = hard_target_loss(s.logits, to_device(batch.label, devices.student))
-            mask = to_device(batch.mask, devices.student)
-            hidden = hidden_mse_loss(s.hidden_states, to_device(targets, devices.student), mask)
-            loss = distill.soft_weight * soft + distill.hard_weight * hard + hidden_mse_weight * hidden
-            updater.backward(loss * batch.weight)
-            log.add(batch.weight, loss=loss, soft_loss=soft, hard_loss=hard, hidden_loss=hidden, **watched)
-
-        # 4. Student and gates each clip, step and decay on their own schedule.
-        log.update(step, updater.step())
-        log.save(step, student, gates)
-
-
 def train_lad_cls(
-    distill: LogitConfig,
-    hidden_mse_weight: float,
-    models: tuple[Teacher, nn.Module, nn.Module],
-    updater: Updater,
-    updates: Iterator[list[Batch]],
-    devices: Devices,
-    log: TrainLog,
+    session: Session, teacher: Teacher, student: nn.Module, gates: nn.Module, weights: HiddenConfig
 ) -> None:
     """Distil a teacher into a student through gates on [CLS]; arguments as of `train.lad.train_lad`."""
-    teacher, student, gates = models
     student.train()
-
-    for step in log.steps():
-        for batch in micro_batches(next(updates), student, gates):
+    for update in session.updates():
+        for batch in update:
             # 1. Both models read the same sentences; only the student learns.
             t = teacher(batch)
-            s = student(**to_device(batch.student, devices.student))
+            s = student(**batch.student)
 
-            # 2. The gates fold the [CLS] vectors of teacher layers 1..i into one target for each student layer.
-            states = to_device({layer: state[:, :1] for layer, state in t.states.items()}, devices.gate)
-            targets, watched = gates(states)  # by student layer, (B, 1, D)
+            # 2. Gates fold the [CLS] vectors of the teacher's layers into one target for each student layer.
+            first = {layer: state[:, :1] for layer, state in t.states.items()}
+            targets, watched = gates(first)  # by student layer, (B, 1, D)
 
             # 3. Three unweighted losses; all weights stand on one line.
-            soft = soft_target_loss(s.logits, to_device(t.logits, devices.student), distill.softmax_temp)
-            hard = hard_target_loss(s.logits, to_device(batch.label, devices.student))
-            first = [state[:, :1] for state in s.hidden_states]
-            hidden = hidden_mse_loss(first, to_device(targets, devices.student), None)
-            loss = distill.soft_weight * soft + distill.hard_weight * hard + hidden_mse_weight * hidden
-            updater.backward(loss * batch.weight)
-            log.add(batch.weight, loss=loss, soft_loss=soft, hard_loss=hard, hidden_loss=hidden, **watched)
+            soft = soft_target_loss(s.logits, t.logits, weights.softmax_temp)
+            hard = hard_target_loss(s.logits, batch.label)
+            hidden = hidden_mse_loss([state[:, :1] for state in s.hidden_states], targets, None)
+            loss = weights.soft_weight * soft + weights.hard_weight * hard + weights.hidden_mse_weight * hidden
+            session.backward(loss * batch.weight)
+            session.add(batch.weight, loss=loss, soft_loss=soft, hard_loss=hard, hidden_loss=hidden, **watched)
 
         # 4. Student and gates each clip, step and decay on their own schedule.
-        log.update(step, updater.step())
-        log.save(step, student, gates)
+        session.step()

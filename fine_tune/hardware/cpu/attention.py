@@ -1,4 +1,4 @@
-"""Scaled dot-product attention on a CPU; transformers knows two kinds by the names `on_cpu` and `by_length`.
+"""Scaled dot-product attention on a CPU, in the form in which transformers calls it: `on_cpu` and `by_length`.
 
 `on_cpu` writes the products out where torch's own function is slower: with dropout, for which torch draws a number per
 attention weight, one after the other, and in bfloat16. There oneDNN multiplies, which makes a kernel for every shape:
@@ -18,7 +18,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from transformers import AttentionInterface
 
 from fine_tune.hardware.cpu.dropout import drawn, drop, scaled
 from fine_tune.hardware.cpu.row_blocks import computed
@@ -140,7 +139,3 @@ def by_length(
         q, k, v = (tensor[rows, :, :length] for tensor in (query, key, value))
         out[rows, :, :length] = attend(q, k, v, None, dropout, scaling)
     return out.transpose(1, 2), None
-
-
-AttentionInterface.register("on_cpu", on_cpu)
-AttentionInterface.register("by_length", by_length)

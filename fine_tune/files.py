@@ -1,0 +1,174 @@
+"""How files are written (whole or not at all), folders locked, JSON read."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from fine_tune.hardware.rank import is_main
+
+if TYPE_CHECKING:
+    import pandas
+
+logger = logging.getLogger(__name__)
+
+
+def existing(folder: Path) -> Path:
+    """Find the nearest parent folder that exists."""
+    return next(parent for parent in folder.parents if parent.is_dir())
+
+
+def write_whole(file: Path, write: Callable[[Path], Any]) -> None:
+    """Have `write` fill a temporary file beside `file`, then rename it to `file`; only the first process does.
+
+    Raises:
+        OSError: It cannot be written, say because the disk is full; an older file of that name is kept.
+    """
+    if not is_main():
+        return
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        write(temporary)
+        sync(temporary)
+    except (OSError, RuntimeError) as error:  # torch.save raises the latter where a disk is full
+        temporary.unlink(missing_ok=True)
+        free = shutil.disk_usage(existing(file)).free
+        raise OSError(f"{file} could not be written, with {free / 1e9:.2f} GB left there: {error}") from None
+    os.replace(temporary, file)
+    sync(file.parent)
+
+
+def fill_folder(folder: Path, fill: Callable[[Path], Any]) -> None:
+    """Have `fill` fill a hidden folder, then rename it to `folder`; if another process fills it, wait for that one.
+
+    Raises:
+        OSError: It cannot be written; nothing is left.
+    """
+    lock(folder, wait=True)
+    building = folder.with_name(f".{folder.name}")
+    try:
+        shutil.rmtree(building, ignore_errors=True)  # a killed process left it
+        if not folder.is_dir():
+            building.mkdir()
+            fill(building)
+            put_in_place(building, folder)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+        unlock(folder)
+
+
+def put_in_place(building: Path, folder: Path) -> None:
+    """Rename a folder to its final name once all of it is on the disk."""
+    for path in (*building.rglob("*"), building):
+        sync(path)
+    building.rename(folder)
+    sync(folder.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+LOCKS: dict[Path, IO[str]] = {}
+"""The open lock file of every folder that this process has locked."""
+
+
+def lock(folder: Path, wait: bool = False) -> None:
+    """Reserve a folder, which need not exist yet, for this process; the system drops the lock when the process ends.
+
+    Args:
+        folder: What to lock; the lock is a hidden file beside it.
+        wait: Wait while another process has it.
+
+    Raises:
+        BlockingIOError: Another process has it.
+    """
+    unlock(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    while folder not in LOCKS:
+        file = lock_file(folder).open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            owner = file.read().strip() or "another process"
+            if not wait:
+                message = f"{folder} is in use by {owner}; wait for it, or choose another --experiment"
+                raise BlockingIOError(message) from None
+            logger.info("%s is in use by %s: waiting for it", folder, owner)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            logger.warning("%s cannot be locked (%s): let no other process use it", folder, error)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), lock_file(folder).stat()):  # else its owner has removed it
+                LOCKS[folder] = file
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {platform.node()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
+    file.flush()
+
+
+def unlock(folder: Path) -> None:
+    """Release a folder if this process holds it, and remove the lock file."""
+    if folder in LOCKS:
+        lock_file(folder).unlink(missing_ok=True)
+        LOCKS.pop(folder).close()
+
+
+def lock_file(folder: Path) -> Path:
+    """Name the lock of a folder."""
+    return folder.with_name(f".{folder.name}.lock")
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        ValueError: The file holds none.
+        OSError: It cannot be read.
+    """
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file}: not a JSON file: {error}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{file}: expected one JSON object, got {type(values).__name__}")
+    return values
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Write indented JSON, whole or not at all."""
+    write_text(file, json.dumps(value, indent=2) + "\n")
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a UTF-8 file, whole or not at all."""
+    write_whole(file, lambda part: part.write_text(text, encoding="utf-8", newline="\n"))
+
+
+def write_csv(file: Path, table: "pandas.DataFrame", sep: str = ",") -> None:
+    """Write a table without its index, whole or not at all; what is not known is an empty cell."""
+    write_text(file, table.to_csv(index=False, sep=sep, lineterminator="\n"))
+
+
+def digest(file: Path) -> str:
+    """Hash a file."""
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def first_line(error: Exception) -> str:
+    """Cut a library's message down to its first line; the error's name stands in for an empty message."""
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -1,0 +1,147 @@
+"""Encoders: loaded with their pre-trained weights, or built empty for a checkpoint or a student.
+
+Departure from the released code: a student's shape is read off its checkpoint where its `config.json` does not say.
+"""
+
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import AlbertConfig, AutoConfig, AutoModel, BertConfig, BertModel, PreTrainedConfig, PreTrainedModel
+
+from fine_tune.files import first_line
+
+logger = logging.getLogger(__name__)
+
+KNOWN_ENCODERS = ("bert-base-uncased", "bert-base-cased", "bert-large-uncased", "bert-large-cased")
+"""Google's BERTs: their shape can be read off a checkpoint, so a released teacher loads without a model hub."""
+
+MOST_LAYERS = 1000
+"""More than any encoder has."""
+BERT_SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+    "type_vocab_size",
+    "hidden_act",
+    "layer_norm_eps",
+    "pad_token_id",
+)
+"""What a student takes over from the architecture of its source."""
+
+
+def with_dropout(config: PreTrainedConfig, dropout: float) -> PreTrainedConfig:
+    """Set every dropout probability of an architecture."""
+    config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
+    return config
+
+
+def pretrained_encoder(name: str, dropout: float | None = None) -> PreTrainedModel:
+    """Load a pre-trained encoder from a hub name or a local folder, in float32.
+
+    Raises:
+        ValueError: There is no such encoder within reach, or its weights are damaged or incomplete.
+    """
+    folder = Path(name).expanduser()
+    source = str(folder) if folder.is_dir() else name
+    try:
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        if dropout is not None:
+            with_dropout(config, dropout)
+        encoder, info = AutoModel.from_pretrained(
+            source, config=config, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"--ptrain_ver {name!r}: no such folder, nor on the model hub: {first_line(error)}") from None
+    except (RuntimeError, SafetensorError) as error:
+        raise ValueError(f"--ptrain_ver {name!r}: weights damaged or of another model: {first_line(error)}") from None
+    missing = sorted(info["missing_keys"])
+    if any("pooler" not in key for key in missing):
+        raise ValueError(f"--ptrain_ver {name!r}: {len(missing)} weights are missing, {missing[0]} among them")
+    if missing:
+        logger.warning("%s has no pooler (%s): it starts at random", name, ", ".join(missing))
+    return encoder
+
+
+def empty_encoder(
+    run_dir: Path, values: dict[str, Any], state: dict[str, Tensor], ptrain_ver: str | None = None
+) -> PreTrainedModel:
+    """Build the encoder that a checkpoint belongs to, with meaningless weights; the pre-trained ones are not needed.
+
+    Args:
+        run_dir: Folder of the run; its `encoder.json` decides where there is one (our own runs).
+        values: The run's `config.json`.
+        state: The checkpoint, for the sizes that a released `config.json` leaves out.
+        ptrain_ver: Encoder whose architecture it is, where the one in `config.json` has moved.
+
+    Raises:
+        ValueError: The architecture is not within reach.
+    """
+    if (run_dir / "encoder.json").is_file():
+        config = AutoConfig.from_pretrained(run_dir / "encoder.json", trust_remote_code=False)
+    elif "ptrain_ver" not in values or values["ptrain_ver"] in KNOWN_ENCODERS:
+        config = config_of_released(state, values)
+    else:
+        name = ptrain_ver or values["ptrain_ver"]
+        folder = Path(name).expanduser()
+        try:
+            config = AutoConfig.from_pretrained(str(folder) if folder.is_dir() else name, trust_remote_code=False)
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(f"no encoder {name!r}; name its folder with --ptrain_ver: {first_line(error)}") from None
+    if config.num_hidden_layers > MOST_LAYERS:
+        raise ValueError(f"{run_dir}: an encoder of {config.num_hidden_layers} layers; is encoder.json damaged?")
+    return AutoModel.from_config(with_dropout(config, values["dropout"]), dtype=torch.float32)
+
+
+def config_of_released(state: dict[str, Tensor], values: dict[str, Any]) -> PreTrainedConfig:
+    """Read the shape of a BERT or an ALBERT off a released checkpoint, with what only its `config.json` tells.
+
+    Heads are 64 wide where the configuration does not count them, as in all of Google's BERTs.
+
+    Raises:
+        ValueError: The checkpoint is of neither, or the configuration lacks what an ALBERT's weights do not show.
+    """
+
+    def shape(name: str) -> torch.Size:
+        if f"encoder.{name}" not in state:
+            raise ValueError(f"no BERT or ALBERT: the checkpoint has no encoder.{name}")
+        return state[f"encoder.{name}"].shape
+
+    vocab, inner = shape("embeddings.word_embeddings.weight")
+    sizes: dict[str, Any] = {
+        "vocab_size": vocab,
+        "max_position_embeddings": shape("embeddings.position_embeddings.weight")[0],
+        "type_vocab_size": shape("embeddings.token_type_embeddings.weight")[0],
+    }
+    if values["model"] == "albert":
+        layer = "encoder.albert_layer_groups.0.albert_layers.0"
+        width = shape(f"{layer}.full_layer_layer_norm.weight")[0]
+        if not (layers := values.get("num_hidden_layers")):
+            raise ValueError(
+                "an ALBERT's weights do not show how many layers it has: config.json lacks num_hidden_layers"
+            )
+        feed_forward = shape(f"{layer}.ffn.weight")[0]
+        kind: type[PreTrainedConfig] = AlbertConfig
+        sizes["embedding_size"] = inner
+    else:
+        found = [re.match(r"encoder\.encoder\.layer\.(\d+)\.", name) for name in state]
+        layers = 1 + max((int(match[1]) for match in found if match), default=0)
+        width, feed_forward, kind = inner, shape("encoder.layer.0.intermediate.dense.bias")[0], BertConfig
+    heads = values.get("num_attention_heads") or max(1, width // 64)
+    return kind(
+        hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads, intermediate_size=feed_forward, **sizes
+    )
+
+
+def student_encoder(source: PreTrainedConfig, sizes: dict[str, int | None], dropout: float) -> BertModel:
+    """Build a BERT with random weights and the architecture of `source`, but for the given `sizes`."""
+    config = BertConfig(**{name: getattr(source, name) for name in BERT_SIZES})
+    config.update({name: size for name, size in sizes.items() if size is not None})
+    return BertModel(with_dropout(config, dropout))

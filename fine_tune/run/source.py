@@ -1,0 +1,77 @@
+"""Where the tokens and the sizes of a run come from: its teacher, another run, or a pre-trained encoder."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from transformers import PreTrainedTokenizerFast
+
+from fine_tune.data.tokens import Split
+from fine_tune.flags.parser import Flags
+from fine_tune.flags.shared import RunConfig, StudentConfig, TeacherConfig, TeacherRef
+from fine_tune.hardware.device import Devices
+from fine_tune.model.classifier import Classifier
+from fine_tune.model.load import Loaded, check_length, fresh_teacher, load_teacher
+from fine_tune.model.student import class_count, settled_sizes
+from fine_tune.run import preflight
+from fine_tune.tasks.table import Task
+
+
+class Settings(NamedTuple):
+    """A command, resolved: what its flags and this machine decide."""
+
+    flags: Flags
+    task: Task
+    devices: Devices
+
+
+class Source(NamedTuple):
+    """Where the tokens and the sizes of a run come from.
+
+    Attributes:
+        tokenizer: Cuts the run's rows.
+        max_seq_len: Tokens of a row at most.
+        model: A model of those tokens: a teacher's, a student's, a fresh one; None where flags alone say the sizes.
+        run: The run that it was read from, if it was.
+        settled: Groups of flags with what it settles in place of what the user left open.
+        check: Looks at it together with the rows, before anything is built.
+        made_from: Files that the result depends on, by the name under which `run.json` keeps their digest.
+    """
+
+    tokenizer: PreTrainedTokenizerFast
+    max_seq_len: int
+    model: Classifier | None = None
+    run: Loaded | None = None
+    settled: tuple[Any, ...] = ()
+    check: Callable[[Split], None] = lambda rows: None
+    made_from: Mapping[str, Path] = MappingProxyType({})
+
+
+def read_teacher(settings: Settings) -> Source:
+    """Read the teacher that `--teacher_exp` names; sizes that the user left open are its, with half the layers."""
+    flags, task, devices = settings
+    ref, sizes = flags[TeacherRef], flags[StudentConfig]
+    teacher = load_teacher(ref, task, sizes.ptrain_ver)
+    settled = (
+        dataclasses.replace(ref, tckpt=teacher.step),
+        settled_sizes(sizes, flags[RunConfig].model, teacher),
+    )
+    return Source(
+        teacher.tokenizer, teacher.max_seq_len, teacher.model, teacher, settled,
+        check=partial(preflight.check_teacher, teacher, device=devices.teacher),
+        made_from={"teacher_sha256": teacher.checkpoint},
+    )  # fmt: skip
+
+
+def read_pretrained(settings: Settings) -> Source:
+    """Read the encoder that `--ptrain_ver` names, and put a fresh classifier on it: a teacher to fine-tune."""
+    flags, task, _ = settings
+    cfg = flags[TeacherConfig]
+    settled = dataclasses.replace(cfg, num_class=class_count(task, cfg.num_class))
+    model, tokenizer = fresh_teacher(flags[RunConfig].model, cfg.ptrain_ver, task, cfg.dropout)
+    check_length(model, cfg.max_seq_len)
+    check = partial(preflight.check_tokens, tokenizer, model.encoder.config)
+    return Source(tokenizer, cfg.max_seq_len, model, settled=(settled,), check=lambda rows: check())
