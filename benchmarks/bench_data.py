@@ -21,9 +21,9 @@ from fine_tune.data import tokens as data
 from fine_tune.data.batches import batch_rows, updates
 from fine_tune.flags.shared import OptimConfig
 from fine_tune.losses import hard_target_loss
-from fine_tune.run import build
-from fine_tune.run import folder as run
+from fine_tune.model.load import fresh_teacher
 from fine_tune.run.optim import Part, Updater
+from fine_tune.run.process import set_up_process
 from fine_tune.tasks.table import task_named
 
 
@@ -41,9 +41,9 @@ def main() -> None:
     parser.add_argument("--split", default="train", help="split (default: train)")
     parser.add_argument("--steps", type=int, default=40, help="fine-tuning steps to time (default: 40)")
     args = parser.parse_args()
-    run.set_up_process()
+    set_up_process()
     task = task_named(args.task)
-    model, tokenizer = build.build_teacher("bert", args.encoder, task, 0.1)
+    model, tokenizer = fresh_teacher("bert", args.encoder, task, 0.1)
 
     def load():
         return data.load_split(task, args.split, tokenizer, args.max_seq_len)

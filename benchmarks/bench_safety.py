@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What the checks before a run, its states and its checkpoints, and going on with it cost.
+"""What the checks before a run, its states and its checkpoints, and resuming it cost.
 
     python benchmarks/bench_safety.py --encoder FOLDER
 
@@ -24,8 +24,7 @@ import run_lad_distil
 from benchmarks.common import UNDISTURBED, command_line, make_teacher, own_data_dir, ticking
 from fine_tune.data.tokens import load_split, load_tokenizer
 from fine_tune.path import data_dir
-from fine_tune.run import preflight
-from fine_tune.run import session as log
+from fine_tune.run import preflight, session
 from fine_tune.run.state import STATE, Snapshot
 from fine_tune.tasks.table import TASKS
 
@@ -56,7 +55,7 @@ def timing(times: dict[str, list[float]], *calls: tuple[Any, str]) -> Iterator[N
 
 
 def main() -> None:
-    """Run, go on, print."""
+    """Run, resume, print."""
     parser = command_line(__doc__, "batch_size", "max_seq_len")
     parser.add_argument("--steps", type=int, default=60, help="updates before the run is stopped (default: 60)")
     args = parser.parse_args()
@@ -75,7 +74,7 @@ def main() -> None:
         ours = ["--experiment", "ours", "--teacher_exp", "teacher", "--total_step", "1000", *shared]
         ours += ["--state_step", "10", "--ckpt_step", "20"]
         calls = [(preflight, name) for name in CHECKS]
-        calls += [(Snapshot, "save"), (log, "save_checkpoint"), (Snapshot, "load"), (log.TrainLog, "go_on")]
+        calls += [(Snapshot, "save"), (session, "save_checkpoint"), (Snapshot, "load"), (session.Session, "restore")]
         with timing(times, *calls), ticking(tick):
             run_lad_distil.main(ours)
         updates = [after - before for before, after in zip(clock, clock[1:], strict=False)]
@@ -90,7 +89,7 @@ def main() -> None:
         "state_mb": round(size / 1e6, 1),
         "state_ms": round(1000 * statistics.median(times["save"][1:])),
         "checkpoint_ms": round(1000 * statistics.median(times["save_checkpoint"])),
-        "resume_s": round(times["load"][0] + times["go_on"][0], 2),
+        "resume_s": round(times["load"][0] + times["restore"][0], 2),
     }
     print(json.dumps(figures))
 

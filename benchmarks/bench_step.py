@@ -10,6 +10,7 @@ JSON; `warm_up_s` is what updates 2 to 40 took longer than later ones, as kernel
 """
 
 import argparse
+import importlib
 import json
 import math
 import statistics
@@ -25,12 +26,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-import run_alp_distil
-import run_fine_tune
-import run_kd_distil
-import run_lad_distil
-import run_lad_no_distil
-import run_pkd_distill
 from benchmarks.common import (
     UNDISTURBED,
     command_line,
@@ -53,21 +48,22 @@ from benchmarks.released import (
     ReleasedTeacher,
 )
 from fine_tune.flags.shared import TeacherRef
+from fine_tune.hardware.device import resolve_device
 from fine_tune.hardware.precision import DTYPES
-from fine_tune.model import load
+from fine_tune.model.load import load_teacher
 from fine_tune.model.placement import compile_seconds
-from fine_tune.run import build
 from fine_tune.tasks.table import task_named
+from fine_tune.train.methods import METHODS
 
-HIDDEN = ["--teacher_exp", "teacher", "--hidden_mse_weight", "100"]
-METHODS: dict[str, tuple[Callable[..., None], type[Released], list[str]]] = {
-    "teacher": (run_fine_tune.main, ReleasedTeacher, []),
-    "lad": (run_lad_distil.main, ReleasedLad, HIDDEN),
-    "lad-no": (run_lad_no_distil.main, ReleasedLadNo, HIDDEN),
-    "pkd": (run_pkd_distill.main, ReleasedPkd, HIDDEN),
-    "alp-kd-hidden": (run_alp_distil.main, ReleasedAlp, [*HIDDEN, "--alp_exp", "alp-kd-hidden"]),
-    "kd": (run_kd_distil.main, ReleasedKd, ["--teacher_exp", "teacher"]),
+RIVALS: dict[str, type[Released]] = {
+    "teacher": ReleasedTeacher,
+    "kd": ReleasedKd,
+    "pkd-hidden": ReleasedPkd,
+    "alp-kd-hidden": ReleasedAlp,
+    "lad": ReleasedLad,
+    "lad_no": ReleasedLadNo,
 }
+"""By the names of the methods; `teacher` is `run_fine_tune.py`."""
 WARM_UP = 40
 MEMORY_STEPS = {"ours": 800, "released": 24}
 """Updates before memory is read: ours grows with the lengths seen, ever more slowly, the other's is settled by then."""
@@ -123,7 +119,7 @@ class Contest:
 def main() -> None:
     """Measure and print."""
     parser = command_line(__doc__, "batch_size", "max_seq_len", "precision")
-    parser.add_argument("--method", choices=METHODS, default="lad", help="method to time (default: lad)")
+    parser.add_argument("--method", choices=RIVALS, default="lad", help="method to time (default: lad)")
     parser.add_argument("--task", default="sst2", help="task (default: sst2)")
     parser.add_argument("--device_id", type=int, help="-1 for the CPU (default: a GPU if there is one)")
     parser.add_argument("--compile", action="store_true", help="ours compiled")
@@ -134,7 +130,7 @@ def main() -> None:
     parser.add_argument("--memory_of", choices=("ours", "released"), help="only measure a contender's peak memory")
     args = parser.parse_args()
 
-    device = build.resolve_device(args.device_id)
+    device = resolve_device(args.device_id)
     if args.memory_of:
         return print(peak_memory(args, device))
     with own_data_dir():
@@ -160,22 +156,27 @@ def flags(args: argparse.Namespace) -> list[str]:
 
 def new_rival(args: argparse.Namespace, device: torch.device) -> Released:
     """Build the method as released."""
-    teacher = load.load_teacher(TeacherRef(teacher_exp="teacher"), task_named(args.task), None)
-    return METHODS[args.method][1](teacher, args.batch_size, device)
+    teacher = load_teacher(TeacherRef(teacher_exp="teacher"), task_named(args.task), None)
+    return RIVALS[args.method](teacher, args.batch_size, device)
 
 
 def run_ours(args: argparse.Namespace, tick: Callable[[], bool], tokens: list[int]) -> None:
     """Run the training script until `tick` ends it; note the tokens of its micro-batches."""
-    script, _, own_flags = METHODS[args.method]
     speed = ["--precision", args.precision, *(["--compile"] if args.compile else [])]
     if args.method == "teacher":
-        own_flags = [*own_flags, "--ptrain_ver", args.encoder, "--max_seq_len", str(args.max_seq_len)]
+        script, own_flags = "run_fine_tune", ["--ptrain_ver", args.encoder, "--max_seq_len", str(args.max_seq_len)]
+    else:
+        method = METHODS[args.method]
+        script, own_flags = method.script, ["--teacher_exp", "teacher"]
+        own_flags += [word for name, value in method.fixed.items() for word in (f"--{name}", value)]
     if args.teacher_cache != "none":
         speed += ["--teacher_cache", args.teacher_cache]
     total = max(WARM_UP + args.rounds * args.our_steps, MEMORY_STEPS["ours"])
     duration = ["--total_step", str(total), "--warmup_step", "1", "--lr", "1e-5"]
     with ticking(tick), counting(tokens):
-        script(["--experiment", f"ours-{args.memory_of or 'speed'}", *duration, *flags(args), *speed, *own_flags])
+        importlib.import_module(script).main(
+            ["--experiment", f"ours-{args.memory_of or 'speed'}", *duration, *flags(args), *speed, *own_flags]
+        )
 
 
 def figures(args: argparse.Namespace, contest: Contest) -> dict[str, Any]:

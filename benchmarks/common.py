@@ -1,4 +1,4 @@
-"""What the benchmarks share: a data folder of their own, a clock in the place of a run's log, memory."""
+"""What the benchmarks share: a data folder of their own, a timer that replaces a run's progress line, memory."""
 
 import argparse
 import contextlib
@@ -21,8 +21,7 @@ from fine_tune.flags.shared import RunConfig
 from fine_tune.hardware.cpu import linear
 from fine_tune.hardware.precision import DTYPES
 from fine_tune.path import data_dir
-from fine_tune.run import begin, build
-from fine_tune.run import session as log
+from fine_tune.run import start
 
 UNDISTURBED = ["--no_preflight", "--ckpt_step", "1000000", "--state_step", "1000000"]
 """Flags of a run that is timed."""
@@ -73,30 +72,26 @@ def make_teacher(args: argparse.Namespace, *flags: str) -> None:
 def ticking(tick: Callable[[], bool]) -> Iterator[None]:
     """Call `tick` after every update of the training script that runs inside; true ends the run."""
 
-    class Clock(log.TrainLog):
+    class Clock(start.Session):
         def advance(self) -> None:
             if tick():
                 raise FinishedError
 
-    with mock.patch.object(begin, "TrainLog", Clock), contextlib.suppress(FinishedError):
+    with mock.patch.object(start, "Session", Clock), contextlib.suppress(FinishedError):
         yield
 
 
 @contextlib.contextmanager
 def counting(tokens: list[int]) -> Iterator[None]:
-    """Note the tokens, without padding, of every update of the training script that runs inside.
-
-    Whoever asks for the updates last is noted: filling a teacher's cache looks at some before training does.
-    """
-    plain = build.updates_of
+    """Note the tokens, without padding, of every update of the training script that runs inside."""
+    plain = start.updates_of
 
     def counted(cfg: RunConfig, rows: Split, done: int = 0) -> Iterator[list[Batch]]:
-        tokens.clear()
         for update in plain(cfg, rows, done):
             tokens.append(sum(int(rows.lengths[batch.rows].sum()) for batch in update))
             yield update
 
-    with mock.patch.object(build, "updates_of", counted):
+    with mock.patch.object(start, "updates_of", counted):
         yield
 
 

@@ -13,15 +13,12 @@ from torch import Tensor, nn
 
 from fine_tune.flags.shared import StudentConfig
 from fine_tune.layer_map import uniform_layer_map
-from fine_tune.losses import hard_target_loss, soft_target_loss
 from fine_tune.model.classifier import Output
-from fine_tune.model.gate import GateChain, GatePairs, GateShape
 from fine_tune.model.load import Loaded
-from fine_tune.model.student import build_student, resolve_sizes
+from fine_tune.model.student import new_student, settled_sizes
 from fine_tune.run.optim import parameter_groups
 from fine_tune.tasks.rows import read_split
 from fine_tune.tasks.table import TASKS
-from fine_tune.train.alp import attention_targets, full_reach
 
 WEIGHTS = {"soft": 0.5, "hard": 0.5, "hidden": 100.0}
 TEMPERATURE = 10.0
@@ -63,7 +60,7 @@ class Released(ABC):
     def tokenise(self, texts: list[tuple[str, ...]]) -> dict[str, Tensor]:
         """Tokenise and pad to the maximum."""
         columns = [list(column) for column in zip(*texts, strict=True)]
-        longest = self.teacher.config["max_seq_len"]
+        longest = self.teacher.max_seq_len
         encoded = self.teacher.tokenizer(
             *columns, padding="max_length", truncation=True, max_length=longest, return_tensors="pt"
         )
@@ -83,6 +80,13 @@ class Released(ABC):
             optimizer.zero_grad()
 
 
+def gold_loss(logits: Tensor, label: Tensor) -> Tensor:
+    """Give the loss of the gold labels: cross-entropy, or the squared error of a score."""
+    if label.is_floating_point():
+        return F.mse_loss(logits.squeeze(-1), label)
+    return F.cross_entropy(logits, label)
+
+
 class ReleasedTeacher(Released):
     """Fine-tuning."""
 
@@ -93,7 +97,7 @@ class ReleasedTeacher(Released):
 
     def losses(self, texts: list[tuple[str, ...]], label: Tensor) -> Iterator[Tensor]:
         """Give the one loss."""
-        yield hard_target_loss(self.teacher.model(**self.tokenise(texts)).logits, label)
+        yield gold_loss(self.teacher.model(**self.tokenise(texts)).logits, label)
 
 
 class ReleasedStudent(Released):
@@ -102,11 +106,9 @@ class ReleasedStudent(Released):
     def build(self) -> list[nn.Module]:
         """Train the student, and what makes its targets, each clipped by itself."""
         self.teacher.model.to(self.device)
-        sizes = StudentConfig()
-        resolve_sizes(sizes, "bert", self.teacher)
-        self.student, _ = build_student(sizes, self.teacher)
+        sizes = settled_sizes(StudentConfig(), "bert", self.teacher)
+        self.student, _ = new_student(sizes, self.teacher)
         self.layers = self.teacher.model.num_layers, self.student.num_layers
-        self.shape = GateShape(self.teacher.model.width, self.teacher.config["max_seq_len"])
         return [self.student, *self.build_gates()]
 
     def build_gates(self) -> list[nn.Module]:
@@ -123,8 +125,9 @@ class ReleasedStudent(Released):
             t = self.teacher.model(**self.tokenise(texts))
         s = self.student(**self.tokenise(texts))
         targets = self.targets(t, s)
-        hard = WEIGHTS["hard"] * hard_target_loss(s.logits, label)
-        yield hard + WEIGHTS["soft"] * soft_target_loss(s.logits, t.logits, TEMPERATURE)
+        softened = F.log_softmax(s.logits / TEMPERATURE, -1), F.softmax(t.logits / TEMPERATURE, -1)
+        soft = TEMPERATURE**2 * F.kl_div(*softened, reduction="batchmean")
+        yield WEIGHTS["hard"] * gold_loss(s.logits, label) + WEIGHTS["soft"] * soft
         for layer, target in targets.items():
             state = s.hidden_states[layer][:, : target.shape[1]]
             yield WEIGHTS["hidden"] / len(s.hidden_states) * F.mse_loss(state, target)
@@ -151,34 +154,71 @@ class ReleasedAlp(ReleasedStudent):
 
     def targets(self, t: Output, s: Output) -> Mapping[int, Tensor]:
         """Mix all teacher layers by attention."""
-        states = dict(enumerate(t.hidden_states))
-        return attention_targets(s.hidden_states, states, full_reach(*self.layers))[0]
+        layers = torch.stack(t.hidden_states, 2)  # (B, S, L, D)
+        targets = {}
+        for number, state in enumerate(s.hidden_states):
+            scores = (layers @ state.unsqueeze(-1)).squeeze(-1) / state.shape[-1] ** 0.5
+            targets[number] = (scores.softmax(-1).unsqueeze(-2) @ layers).squeeze(-2)
+        return targets
 
 
-class ReleasedLad(ReleasedStudent):
-    """LAD."""
+class ReleasedGate(nn.Module):
+    """A gate block: an opening by a linear layer, a mix of two layers, a layer norm over tokens and width.
+
+    Args:
+        width: D.
+        length: Tokens.
+    """
+
+    def __init__(self, width: int, length: int) -> None:
+        super().__init__()
+        self.linear, self.layernorm = nn.Linear(width, width), nn.LayerNorm((length, width))
+        nn.init.xavier_uniform_(self.linear.weight)
+
+    def forward(self, previous: Tensor, current: Tensor) -> Tensor:
+        """Fold a teacher layer into what was aggregated before."""
+        g = torch.sigmoid(self.linear(previous))
+        mixed: Tensor = self.layernorm(current * g + previous * (1 - g))
+        return mixed
+
+
+class ReleasedGated(ReleasedStudent):
+    """A student with gates; a subclass chains them or does not."""
 
     def build_gates(self) -> list[nn.Module]:
-        """Build the chain."""
-        self.gates = GateChain(self.shape, self.layers[0], uniform_layer_map(*self.layers)).to(self.device)
-        return list(self.gates.blocks.values())
+        """Build a gate for every teacher layer; the ones that a method does not use are never trained."""
+        shape = self.teacher.model.width, self.teacher.max_seq_len
+        self.gates = nn.ModuleList(ReleasedGate(*shape) for _ in range(self.layers[0])).to(self.device)
+        return [self.gates[layer] for layer in self.used()]
+
+    @abstractmethod
+    def used(self) -> list[int]:
+        """List the layers whose gates are trained."""
+
+
+class ReleasedLad(ReleasedGated):
+    """LAD."""
+
+    def used(self) -> list[int]:
+        """All but the first, which the released code never trains, up to the last that is followed."""
+        return list(range(1, max(uniform_layer_map(*self.layers).values()) + 1))
 
     def targets(self, t: Output, s: Output) -> Mapping[int, Tensor]:
         """Fold the teacher's layers."""
-        return self.gates(t.hidden_states)[0]
+        aggregates = {0: t.hidden_states[0]}
+        for layer in self.used():
+            aggregates[layer] = self.gates[layer](aggregates[layer - 1], t.hidden_states[layer])
+        return {student: aggregates[layer] for student, layer in uniform_layer_map(*self.layers).items()}
 
 
-class ReleasedLadNo(ReleasedStudent):
+class ReleasedLadNo(ReleasedGated):
     """LAD-NO, where at least two teacher layers stand against each of the student's."""
 
-    def build_gates(self) -> list[nn.Module]:
-        """Build a gate for every student layer."""
-        self.gates = GatePairs(self.shape, uniform_layer_map(*self.layers)).to(self.device)
-        return list(self.gates.blocks.values())
+    def used(self) -> list[int]:
+        """Those that are followed."""
+        return list(uniform_layer_map(*self.layers).values())
 
     def targets(self, t: Output, s: Output) -> Mapping[int, Tensor]:
         """Mix every mapped layer with the one below."""
-        followed = uniform_layer_map(*self.layers)
-        below = {layer: t.hidden_states[above - 1] for layer, above in followed.items()}
-        current = {layer: t.hidden_states[above] for layer, above in followed.items()}
-        return self.gates(below, current)[0]
+        follows = uniform_layer_map(*self.layers).items()
+        return {student: self.gates[k](t.hidden_states[k - 1], t.hidden_states[k]) for student, k in follows}

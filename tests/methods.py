@@ -1,45 +1,68 @@
-"""The table of all methods that the tests of methods go through, and the flags that make a run exact and short."""
+"""What tests alone know of each method, one row each, and the flags that make a run exact and short.
 
-from typing import Any
+Script, fixed flags, what is asked of the teacher and whether there are gates: `fine_tune.train.methods`.
+"""
 
-LAD_PROBE, PKD_PROBE = "run_probing_lad", "run_probing"
-# The teacher has 4 layers, the students 2; the maps of the user start a student as the default does.
-METHODS: dict[str, tuple[str, tuple[object, ...]]] = {
-    "lad": ("run_lad_distil", ()),
-    "lad_reversed": ("run_lad_distil", ("--reverse_gate",)),
-    "lad_no": ("run_lad_no_distil", ()),
-    "lad_user_defined": (
-        LAD_PROBE,
-        ("--probing_exp", "lad_user_defined", "--gate_indices", "4,2", "--student_indices", "2,1"),
-    ),
-    "partial_lad": (LAD_PROBE, ("--probing_exp", "partial_lad", "--gate_indices", 2)),
-    "lad_cls": (LAD_PROBE, ("--probing_exp", "lad_cls")),
-    "alp-kd": ("run_alp_distil", ("--alp_exp", "alp-kd")),
-    "alp-kd-hidden": ("run_alp_distil", ("--alp_exp", "alp-kd-hidden")),
-    "alp-kd-hidden-v2": ("run_alp_distil", ("--alp_exp", "alp-kd-hidden-v2")),
-    "pkd-hidden": ("run_pkd_distill", ()),
-    "pkd-skip": ("run_pkd_distill", ("--pkd_exp", "pkd-skip")),
-    "pkd-last": ("run_pkd_distill", ("--pkd_exp", "pkd-last")),
-    "pkd_cls_user_defined": (PKD_PROBE, ("--probing_exp", "pkd_cls_user_defined", "--teacher_indices", "2,4")),
-    "pkd_hidden_user_defined": (
-        PKD_PROBE,
-        ("--probing_exp", "pkd_hidden_user_defined", "--teacher_indices", "4,2", "--student_indices", "2,1"),
-    ),
-    "kd": ("run_kd_distil", ()),
+from typing import Any, NamedTuple
+
+from fine_tune.train.methods import METHODS as TABLE
+
+
+class Row(NamedTuple):
+    """A method on a teacher of 4 layers and a student of 2.
+
+    Attributes:
+        words: Flags that the script needs beside the fixed ones; maps start a student as the default does.
+        gates: 1-based teacher layers of the gates, in the order in which the teacher's layers are folded.
+        map: The map in config.json.
+        attention: How many teacher layers each student layer looks at.
+    """
+
+    words: tuple[object, ...] = ()
+    gates: tuple[int, ...] = ()
+    map: str | None = "2:1,4:2"
+    attention: tuple[int, ...] = ()
+
+
+ROWS = {
+    "lad": Row(gates=(2, 3, 4)),
+    "lad_reverse": Row(gates=(3, 2)),
+    "lad_no": Row(gates=(2, 4)),
+    "lad_user_defined": Row(("--gate_indices", "4,2", "--student_indices", "2,1"), gates=(2, 3, 4)),
+    "partial_lad": Row(("--gate_indices", 2), gates=(2,)),
+    "lad_cls": Row(gates=(2, 3, 4)),
+    "alp-kd": Row(map=None, attention=(4, 4)),
+    "alp-kd-hidden": Row(map=None, attention=(4, 4)),
+    "alp-kd-hidden-v2": Row(attention=(2, 4)),
+    "pkd-hidden": Row(),
+    "pkd-skip": Row(map="2:1"),
+    "pkd-last": Row(map="3:1"),
+    "pkd_cls_user_defined": Row(("--teacher_indices", "2,4")),
+    "pkd_hidden_user_defined": Row(("--teacher_indices", "4,2", "--student_indices", "2,1")),
+    "kd": Row(map=None),
+    "fine_tune": Row(map=None),
 }
-HIDDEN = [name for name in METHODS if name != "kd"]
+
+
+def own_words(method: str) -> tuple[object, ...]:
+    """Flags of its script that make it this method on these models."""
+    switches = [
+        (f"--{key}",) if value == "true" else (f"--{key}", value) for key, value in TABLE[method].fixed.items()
+    ]
+    return (*(word for words in switches for word in words), *ROWS[method].words)
+
+
+METHODS = {name: (TABLE[name].script, own_words(name)) for name in ROWS if TABLE[name].needs != "none"}
+"""Script and flags of those that learn from a teacher."""
+HIDDEN = [name for name in METHODS if TABLE[name].needs != "logits"]
 """Those with a loss on hidden states."""
-GATES = {
-    "lad": (2, 3, 4), "lad_reversed": (3, 2), "lad_no": (2, 4), "lad_user_defined": (2, 3, 4), "partial_lad": (2,),
-    "lad_cls": (2, 3, 4),
-}  # fmt: skip
-"""Those with gates: 1-based teacher layers of the gates, in the order in which the teacher's layers are folded."""
-CLS = {"lad_cls", "alp-kd", "pkd-skip", "pkd-last", "pkd_cls_user_defined"}
+CLS = {name for name in METHODS if TABLE[name].needs == "cls"}
 """Those that look at [CLS] alone."""
-MAPS = {"alp-kd": None, "alp-kd-hidden": None, "kd": None, "pkd-skip": "2:1", "pkd-last": "3:1"}
-"""The map in config.json where it is not `2:1,4:2`."""
-TABLES = {"alp-kd": (4, 4), "alp-kd-hidden": (4, 4), "alp-kd-hidden-v2": (2, 4)}
-"""Those with attention: how many teacher layers each student layer looks at."""
+GATES = {name: ROWS[name].gates for name in METHODS if TABLE[name].gated}
+"""Gates of those that have some."""
+TABLES = {name: row.attention for name, row in ROWS.items() if row.attention}
+"""Attention of those that have some."""
+LAD_PROBE, PKD_PROBE = (TABLE[name].script for name in ("lad_cls", "pkd_cls_user_defined"))
 
 QUICK = ("--device_id", -1, "--task", "sst2", "--batch_size", 8, "--log_step", 1, "--total_step", 4, "--warmup_step", 1)
 EXACT = (*QUICK, "--teacher_exp", "teacher", "--dropout", 0, "--seed", 42)
@@ -51,5 +74,5 @@ def flags(method: str, *base: object, gate: dict[str, Any] | None = None, mu: fl
     """Script and flags of a method; those of gates and of the hidden loss only where it has one."""
     script, own = METHODS[method]
     gates = [word for name, value in (gate or {}).items() for word in (f"--gate_{name}", value)]
-    weight = () if mu is None or method == "kd" else ("--hidden_mse_weight", mu)
+    weight = () if mu is None or method not in HIDDEN else ("--hidden_mse_weight", mu)
     return (script, *base, *own, *(gates if method in GATES else ()), *weight)

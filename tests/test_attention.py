@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from fine_tune.flags.shared import PrecisionConfig, SpeedConfig
+from fine_tune.flags.parser import Flags
 from fine_tune.hardware.cpu.attention import attend
-from fine_tune.model.classifier import Classifier, pretrained_encoder
+from fine_tune.model.classifier import Classifier
+from fine_tune.model.encoder import pretrained_encoder
 from fine_tune.model.placement import place
 
 MASK = (torch.arange(9)[None, :] < torch.tensor([[9], [4], [1]]))[:, None, None, :].expand(-1, 1, 9, -1)
@@ -86,7 +87,7 @@ def test_models_attend_so_and_agree_with_the_library(kind, request):
     mask = torch.arange(9)[None, :] < torch.tensor([[9], [4], [1], [7]])
     inputs = {"input_ids": ids, "attention_mask": mask.long(), "token_type_ids": torch.zeros_like(ids)}
     want = model(**inputs)
-    place(model, torch.device("cpu"), PrecisionConfig(), SpeedConfig())
+    place(model, torch.device("cpu"), Flags({}))
     assert model.encoder.config._attn_implementation == "on_cpu"
     assert "on_cpu" not in model.encoder.config.to_json_string()  # other programs read a run's encoder.json
     got = model(**inputs)

@@ -2,55 +2,49 @@
 
 import copy
 import itertools
+from collections.abc import Iterator
 
 import pytest
 import torch
 import torch.nn.functional as F
-from fine_tune.run.build import Devices
 from torch import nn
 
 from fine_tune.data.batches import Batch, updates
 from fine_tune.data.tokens import load_split, load_tokenizer
 from fine_tune.layer_map import uniform_layer_map
 from fine_tune.losses import hard_target_loss, hidden_mse_loss, soft_target_loss
-from fine_tune.model.classifier import Classifier, pretrained_encoder, student_encoder
+from fine_tune.model.classifier import Classifier
+from fine_tune.model.encoder import pretrained_encoder, student_encoder
 from fine_tune.model.gate import GateChain, GateShape
 from fine_tune.run.meter import Meter
 from fine_tune.tasks.table import TASKS
 from fine_tune.teacher.live import LiveTeacher
-from fine_tune.train.lad import teacher_needs, train_lad
-from fine_tune.train.methods import LogitConfig
+from fine_tune.train.lad import train_lad
+from fine_tune.train.methods import HiddenConfig
 
 CPU = torch.device("cpu")
 LENGTH = 24
-WEIGHTS = LogitConfig(softmax_temp=3.0, soft_weight=0.3, hard_weight=0.7)
-MU = 2.0
+WEIGHTS = HiddenConfig(softmax_temp=3.0, soft_weight=0.3, hard_weight=0.7, hidden_mse_weight=2.0)
 
 
 class Recorder:
-    """Stands in for updater and log, for one step: keeps the gradients of the parts, and the scalars."""
+    """Stands in for a session, for one update: keeps the gradients of the parts, and the scalars."""
 
-    def __init__(self, *parts: list[nn.Module]) -> None:
-        self.parts, self.gradients, self.values, self.saved = parts, [], {}, []
+    def __init__(self, batches: list[Batch], *parts: list[nn.Module]) -> None:
+        self.batches, self.parts, self.gradients, self.values, self.made = batches, parts, [], {}, 0
         self.meter = Meter()
         self.add = self.meter.add
+
+    def updates(self) -> Iterator[Iterator[Batch]]:
+        yield iter(self.batches)
 
     def backward(self, loss: torch.Tensor) -> None:
         loss.backward()
 
-    def step(self) -> dict[str, float]:
+    def step(self) -> None:
+        self.made += 1
         self.gradients = [gradients(*modules) for modules in self.parts]
-        return {"lr": 0.5}
-
-    def steps(self) -> range:
-        return range(1, 2)
-
-    def update(self, step: int, rates: dict[str, float]) -> None:
-        assert (step, rates) == (1, {"lr": 0.5})
-        self.values = self.meter.mean(step)
-
-    def save(self, step: int, *modules: nn.Module) -> None:
-        self.saved.append((step, *modules))
+        self.values = self.meter.mean(self.made)
 
 
 def gradients(*modules: nn.Module) -> list[torch.Tensor]:
@@ -70,7 +64,7 @@ def models(encoder, request):
     """Teacher, student of 2 layers, gates whose norms are not the identity; no dropout."""
     teacher = Classifier(pretrained_encoder(encoder, 0.0), 2, 0.0).eval().requires_grad_(False)
     sizes = {"num_hidden_layers": 2, "max_position_embeddings": LENGTH + 8}
-    student = Classifier(student_encoder(teacher.encoder, sizes, 0.0), 2, 0.0)
+    student = Classifier(student_encoder(teacher.encoder.config, sizes, 0.0), 2, 0.0)
     nn.init.normal_(teacher.linear_layer.weight, std=100.0)  # logits of a size at which the temperature matters
     gates = GateChain(GateShape(16, LENGTH + 8), 4, uniform_layer_map(4, 2), reverse=request.param)
     for block in gates.blocks.values():
@@ -94,10 +88,10 @@ def one_step(models, batches: list[Batch]):
     student.zero_grad()
     gates.zero_grad()
     apart = any(batch.mask is not None for batch in batches)
-    outputs = LiveTeacher(copy.deepcopy(teacher), CPU, teacher_needs(gates).layers, by_length=apart)
-    recorder, places = Recorder([student], list(gates.blocks.values())), Devices(CPU, CPU, CPU)
-    train_lad(WEIGHTS, MU, (outputs, student, gates), recorder, iter([batches]), places, recorder)
-    assert recorder.saved == [(1, student, gates)]
+    outputs = LiveTeacher(copy.deepcopy(teacher), CPU, gates.reads, by_length=apart)
+    recorder = Recorder(batches, [student], gates.clipped())
+    train_lad(recorder, outputs, student, gates, WEIGHTS)
+    assert recorder.made == 1
     return *recorder.gradients, recorder.values
 
 
@@ -115,7 +109,7 @@ def apart(models, batch: Batch, layer_loss) -> tuple[list, list]:
     assert list(targets) == list(range(len(s.hidden_states)))
     for layer, target in targets.items():
         loss = layer_loss(s.hidden_states[layer], target) / len(targets)
-        (MU * loss).backward(retain_graph=True)
+        (WEIGHTS.hidden_mse_weight * loss).backward(retain_graph=True)
     return gradients(student), gradients(*gates.blocks.values())
 
 
@@ -208,9 +202,9 @@ def test_the_teacher_gets_no_gradient_and_stays_in_eval_mode(models, rows):
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
     teacher.train().requires_grad_(True)
     student.eval()
-    batches = updates(rows, batch_size=8, seed=1)
-    outputs, recorder = LiveTeacher(teacher, CPU, range(4), by_length=True), Recorder([student])
-    train_lad(WEIGHTS, MU, (outputs, student, gates), recorder, batches, Devices(CPU, CPU, CPU), recorder)
+    outputs = LiveTeacher(teacher, CPU, range(4), by_length=True)
+    recorder = Recorder(next(updates(rows, batch_size=8, seed=1)), [student])
+    train_lad(recorder, outputs, student, gates, WEIGHTS)
     assert len(recorder.gradients[0]) == len(list(student.parameters()))
     assert not teacher.training and student.training
     assert not any(p.requires_grad for p in teacher.parameters())

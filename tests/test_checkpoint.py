@@ -11,7 +11,8 @@ from torch import nn
 from fine_tune.data.tokens import load_split, load_tokenizer
 from fine_tune.files import write_whole
 from fine_tune.model.checkpoint import fill, list_checkpoints, load_state, pick_checkpoint, save_checkpoint
-from fine_tune.model.classifier import Classifier, pretrained_encoder, student_encoder
+from fine_tune.model.classifier import Classifier
+from fine_tune.model.encoder import pretrained_encoder, student_encoder
 from fine_tune.model.gate import GateChain, GateShape, HighwayGate
 from fine_tune.model.load import load_run
 from fine_tune.scores.predict import predict

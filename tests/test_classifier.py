@@ -9,8 +9,9 @@ from torch import nn
 from transformers import AutoModel, BertConfig, BertModel
 
 from fine_tune.data.tokens import load_split, load_tokenizer
-from fine_tune.model.classifier import Classifier, bert_config_of, pretrained_encoder, student_encoder
+from fine_tune.model.classifier import Classifier, bert_config_of
 from fine_tune.model.copy_layers import init_student
+from fine_tune.model.encoder import pretrained_encoder, student_encoder
 from fine_tune.tasks.table import TASKS
 
 

@@ -2,14 +2,16 @@
 
 import argparse
 import dataclasses
-import importlib
 import itertools
 import json
 
 import pytest
 
-from fine_tune.flags.option import Flags, add_flags, flag, from_args, usage_errors
-from fine_tune.flags.saved import GROUPS, load_config, save_config
+import run_fine_tune
+from fine_tune.flags import shared
+from fine_tune.flags.option import Checked, flag
+from fine_tune.flags.parser import Flags, Parser, add_flags, from_args, usage_errors
+from fine_tune.flags.saved import load_config, save_config
 from fine_tune.flags.shared import (
     EpochConfig,
     EvalConfig,
@@ -23,16 +25,10 @@ from fine_tune.flags.shared import (
     TeacherConfig,
     TeacherRef,
 )
-from fine_tune.path import PROJECT
-from fine_tune.train.methods import (
-    GateFlags,
-    HiddenConfig,
-    LadProbeConfig,
-    LogitConfig,
-    PkdProbeConfig,
-)
+from fine_tune.train import methods
+from fine_tune.train.methods import METHODS, GateConfig, HiddenConfig, LadProbeConfig, LogitConfig, PkdProbeConfig
 
-ALL = (*GROUPS, EvalConfig)
+ALL = (*dict.fromkeys(group for method in METHODS.values() for group in method.groups), TeacherConfig, EvalConfig)
 NEEDED = {"experiment": "x", "task": "sst2", "teacher_exp": "t", "teacher_indices": "2,4"}
 PROBES = {LadProbeConfig: {"probing_exp": "lad_cls"}, PkdProbeConfig: {"probing_exp": "pkd_cls_user_defined"}}
 
@@ -63,12 +59,13 @@ BAD = [
     (StudentConfig, "num_class", (0,)), (StudentConfig, "max_seq_len", (0,)), (StudentConfig, "dropout", (-0.1, 1.0)),
     (OptimConfig, "lr", (0.0, -1.0)), (OptimConfig, "beta1", (-0.1, 1.0)), (OptimConfig, "beta2", (-0.1, 1.0)),
     (OptimConfig, "eps", (0.0,)), (OptimConfig, "weight_decay", (-0.1,)), (OptimConfig, "max_norm", (0.0,)),
-    (GateFlags, "gate_device_id", (-2,)), (LogitConfig, "softmax_temp", (0.0, -1.0)),
+    (GateConfig, "gate_device_id", (-2,)), (LogitConfig, "softmax_temp", (0.0, -1.0)),
     (LogitConfig, "soft_weight", (-0.1,)), (LogitConfig, "hard_weight", (-0.1,)),
-    (HiddenConfig, "hidden_mse_weight", (-1.0,)), (OutputsConfig, "cache_budget", (0.0, -1.0)),
-    (EvalConfig, "batch_size", (0,)), (EvalConfig, "device_id", (-2,)),
+    (HiddenConfig, "softmax_temp", (0.0, -1.0)), (HiddenConfig, "soft_weight", (-0.1,)),
+    (HiddenConfig, "hard_weight", (-0.1,)), (HiddenConfig, "hidden_mse_weight", (-1.0,)),
+    (OutputsConfig, "cache_budget", (0.0, -1.0)), (EvalConfig, "batch_size", (0,)), (EvalConfig, "device_id", (-2,)),
 ]  # fmt: skip
-UNBOUNDED = {(GateFlags, "gate_init_bias")}  # a gate may start as open or as shut as one likes
+UNBOUNDED = {(GateConfig, "gate_init_bias")}  # a gate may start as open or as shut as one likes
 
 
 @pytest.mark.parametrize(("group", "name", "values"), BAD)
@@ -191,47 +188,80 @@ def test_micro_batches_divide_the_batch():
         make(RunConfig, batch_size=32, accum_step=3)
 
 
+def test_every_group_is_taken_by_a_script():
+    modules = (shared, methods)
+    declared = {thing for module in modules for thing in vars(module).values() if isinstance(thing, type)}
+    assert {group for group in declared if issubclass(group, Checked)} - {Checked} == set(ALL)
+
+
 def test_no_name_stands_in_two_groups_that_a_run_merges():
-    scripts = [file.stem for file in PROJECT.glob("run_*.py") if "\nGROUPS = " in file.read_text(encoding="utf-8")]
-    merged = {script: importlib.import_module(script).GROUPS for script in scripts}
-    assert len(merged) >= 9 and {group for groups in merged.values() for group in groups} == set(GROUPS)
+    merged = {method.script: method.groups for method in METHODS.values()} | {"run_fine_tune": run_fine_tune.GROUPS}
+    assert len(merged) >= 9
+    assert {group for groups in merged.values() for group in groups} == set(ALL) - {EvalConfig}
     for script, groups in merged.items():
         names = [{field.name for field in dataclasses.fields(group)} for group in groups]
         assert not any(one & other for one, other in itertools.combinations(names, 2)), script
 
 
-def flags(*groups, prefix="", **values) -> Flags:
+def flags(*groups, **values) -> Flags:
     """Groups of their defaults, but for some values."""
-    fields = {field.name: field for group in groups for field in dataclasses.fields(group)}
-    given = {name: field.default for name, field in fields.items()} | NEEDED | values
-    return Flags(groups, argparse.Namespace(**{prefix + name: value for name, value in given.items()}), prefix)
+    names = {group: {field.name for field in dataclasses.fields(group)} for group in groups}
+    return Flags(
+        {group: make(group, **{name: values[name] for name in names[group] & set(values)}) for group in groups}
+    )
+
+
+def parsed_flags(*argv, groups=(OptimConfig, StepConfig), **options) -> Flags:
+    """Flags from a command, with a part `gate_` of its own optimiser and duration."""
+    parts = {"gate_": {OptimConfig: "Optimiser", StepConfig: "Schedule"}}
+    parser = Parser("A script.", groups, parts, **options)
+    return parser.flags(parser.parse_args([str(word) for word in argv]))
 
 
 def test_flags_are_found_by_their_group():
     found = flags(RunConfig, OptimConfig, seed=7, lr=0.5)
     assert found[RunConfig] == make(RunConfig, seed=7) and found[OptimConfig] == OptimConfig(lr=0.5)
-    assert found.get(OptimConfig) is found[OptimConfig] and found.get(GateFlags) is None
+    assert found.get(OptimConfig) is found[OptimConfig] and found.get(GateConfig) is None
     assert found.values() == dataclasses.asdict(found[RunConfig]) | dataclasses.asdict(found[OptimConfig])
 
 
-def test_values_are_those_at_the_time_of_asking():
-    found = flags(StepConfig)
-    found[StepConfig].total_step = 9
-    assert found.values() == {"total_step": 9, "warmup_step": None}
+def test_a_command_becomes_flags_with_its_words_and_the_name_of_its_method():
+    found = parsed_flags("--lr", 0.5, "--total_step", 9, name_method=lambda values: f"of {values['total_step']}")
+    assert (found[OptimConfig], found[StepConfig]) == (OptimConfig(lr=0.5), StepConfig(total_step=9))
+    assert found.command[1:] == ("--lr", "0.5", "--total_step", "9") and found.method == "of 9"
+
+
+@pytest.mark.parametrize("group", ALL)
+def test_no_group_changes(group):
+    made = make(group)
+    for field in dataclasses.fields(group):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(made, field.name, getattr(made, field.name))
+
+
+def test_settled_flags_are_a_copy():
+    """Of everything but the groups, and the groups of parts, that are given."""
+    found = parsed_flags("--lr", 0.5, "--gate_lr", 0.25, name_method=lambda _: "m")
+    gates = found.parts["gate_"].settled(StepConfig(total_step=8))
+    settled = found.settled(StepConfig(total_step=9), gate_=gates)
+    assert settled.values() == found.values() | {"total_step": 9} and found[StepConfig].total_step is None
+    assert (settled.command, settled.method) == (found.command, "m")
+    assert (settled.parts["gate_"][StepConfig].total_step, settled.parts["gate_"][OptimConfig].lr) == (8, 0.25)
+    assert found.parts["gate_"][StepConfig].total_step is None
 
 
 def test_values_put_the_earlier_group_first():
     one, other = StudentConfig(dropout=0.25), TeacherConfig(dropout=0.5)
     for first, second in ((one, other), (other, one)):
-        found = flags(type(first), type(second))
-        found.groups = {type(first): first, type(second): second}
+        found = Flags({type(first): first, type(second): second})
         assert found.values()["dropout"] == first.dropout
 
 
 def test_flags_with_a_prefix_are_read_and_refused_under_it():
-    assert flags(OptimConfig, prefix="gate_", lr=0.5)[OptimConfig].lr == 0.5
+    found = parsed_flags("--gate_lr", 0.5)
+    assert found.parts["gate_"][OptimConfig].lr == 0.5 and found[OptimConfig].lr == OptimConfig().lr
     with pytest.raises(ValueError, match=r"^--gate_lr must be > 0, got -1.0$"):
-        flags(OptimConfig, prefix="gate_", lr=-1.0)
+        parsed_flags("--gate_lr", -1.0)
 
 
 def test_a_configuration_read_back_is_the_one_saved(tmp_path):
@@ -251,9 +281,12 @@ def saved(folder, **changes):
 
 
 def test_unknown_and_missing_keys_are_named(tmp_path):
+    """Unknown ones only in the released format, which is frozen: our own of a newer version stay readable."""
     saved(tmp_path, zeta=1, alpha=2)
     with pytest.raises(ValueError, match=r"config.json: unknown keys: alpha, zeta"):
         load_config(tmp_path)
+    (tmp_path / "run.json").write_text("{}", encoding="utf-8")
+    assert {name: load_config(tmp_path)[name] for name in ("zeta", "alpha")} == {"zeta": 1, "alpha": 2}
     saved(tmp_path, task=None, dropout=None)
     with pytest.raises(ValueError, match=r"config.json: missing keys: dropout, task"):
         load_config(tmp_path)
@@ -266,8 +299,14 @@ def test_a_file_that_is_no_configuration_is_refused(tmp_path, text, reason):
         load_config(tmp_path)
 
 
-def test_a_missing_run_is_answered_with_the_runs_there(tmp_path):
-    (tmp_path / "other").mkdir()
-    saved(tmp_path / "other")
-    with pytest.raises(FileNotFoundError, match=r"no run at .*/absent; runs there: other"):
-        load_config(tmp_path / "absent")
+def test_a_missing_run_is_answered_with_the_runs_of_its_task(tmp_path):
+    for name in ("other_bert_sst2", "more_albert_sst2", "third_bert_rte", ".hidden_bert_sst2"):
+        (tmp_path / name).mkdir()
+        saved(tmp_path / name)
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"^--experiment: no run at .*/absent_bert_sst2; runs of sst2: more_albert_sst2, other_bert_sst2$",
+    ):
+        load_config(tmp_path / "absent_bert_sst2")
+    with pytest.raises(FileNotFoundError, match=r"^--teacher_exp: no run at .*/absent_bert_cola; runs of cola: none$"):
+        load_config(tmp_path / "absent_bert_cola", "--teacher_exp")

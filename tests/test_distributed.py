@@ -17,14 +17,22 @@ import forks
 import numpy as np
 import pytest
 import torch
-from fine_tune.run.build import lazy_rows, resolve_devices
 
 from fine_tune.data.batches import updates
 from fine_tune.data.tokens import Split
-from fine_tune.flags.option import Parser, usage_errors
-from fine_tune.flags.shared import Pace, SpeedConfig
+from fine_tune.files import write_json
+from fine_tune.flags.parser import Flags, Parser, usage_errors
+from fine_tune.flags.shared import OptimConfig, Pace, SpeedConfig, StepConfig
+from fine_tune.hardware.device import Devices
+from fine_tune.model.classifier import Classifier
+from fine_tune.model.encoder import pretrained_encoder
+from fine_tune.model.part import TrainedPart
 from fine_tune.path import PROJECT
+from fine_tune.run.optim import Part, Updater
+from fine_tune.run.session import Session, Work
+from fine_tune.run.start import Prepared, new_part, resolve
 from fine_tune.tasks.table import TASKS
+from fine_tune.train.methods import method_parser
 
 TAUGHT = ("--teacher_exp", "teacher")
 GATED = (*TAUGHT, "--gate_lr", 1e-3, "--gate_eps", 1e-6)
@@ -243,19 +251,35 @@ def test_a_process_after_the_first_waits_before_it_tells_an_error(rank, monkeypa
     assert len(waits) == rank
 
 
+CPU = torch.device("cpu")
+
+
+def placed(*given: int | None) -> Devices:
+    """Where a run of LAD lives with these numbers for its student, its teacher and its gates."""
+    parser = method_parser("run_lad_distil", None)
+    named = zip(("--device_id", "--tdevice_id", "--gate_device_id"), given, strict=False)
+    words = [str(word) for flag, number in named if number is not None for word in (flag, number)]
+    words += ["--experiment", "x", "--task", "sst2", "--teacher_exp", "teacher"]
+    return resolve(parser.flags(parser.parse_args(words))).devices
+
+
 def test_under_torchrun_no_flag_places_a_model(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    cpu = torch.device("cpu")
-    assert set(resolve_devices(-1)) == {cpu}
+    assert placed(-1) == Devices(CPU, {"": CPU, "gate_": CPU})
     for given in [(0,), (-1, -1), (-1, None, -1), (None, 0), (None, None, 0)]:
         with pytest.raises(ValueError, match="under torchrun every process has one device"):
-            resolve_devices(*given)
+            placed(*given)
 
 
-def test_under_torchrun_no_embedding_is_lazy(monkeypatch):
+@pytest.mark.parametrize("processes", [1, 2])
+def test_under_torchrun_no_embedding_is_lazy(processes, encoder, monkeypatch):
     """Gradients are exchanged whole."""
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert lazy_rows(None, torch.device("cpu"), SpeedConfig()) is None  # type: ignore[arg-type]
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    groups = {OptimConfig: OptimConfig(), StepConfig: StepConfig(total_step=4, warmup_step=0)}
+    flags = Flags({**groups, SpeedConfig: SpeedConfig()})
+    run = Prepared(flags, TASKS["sst2"], Devices(CPU, {"": CPU}), None, None)  # type: ignore[arg-type]
+    part = new_part(run, "", Classifier(pretrained_encoder(encoder), 2, 0.0))
+    assert (part.lazy is None) == (processes == 2)
 
 
 def split(count: int) -> Split:
@@ -269,7 +293,7 @@ def split(count: int) -> Split:
 def dealt(rows: Split, size: int, processes: int, accum: int, count: int):
     """The micro-batches of all processes, update by update."""
     streams = [
-        updates(rows, batch_size=size, accum_step=accum, seed=3, rank=rank, world_size=processes)
+        updates(rows, batch_size=size, accum_step=accum, seed=3, process=rank, world_size=processes)
         for rank in range(processes)
     ]
     return [[next(stream) for stream in streams] for _ in range(count)]
@@ -327,14 +351,20 @@ def test_a_process_without_rows_gets_a_batch_of_weight_zero():
 
 
 def test_a_process_after_the_first_writes_nothing(tmp_path, monkeypatch):
-    from fine_tune.files import write_json
-    from fine_tune.run.session import TrainLog
-
+    write_json(tmp_path / "run.json", {"end": None})  # the first one's
+    before = (tmp_path / "run.json").read_bytes()
     monkeypatch.setenv("RANK", "1")
-    with TrainLog(tmp_path, tmp_path / "log", Pace(log_step=1, ckpt_step=1), total_step=2) as log:
-        for step in log.steps():
-            log.add(1.0, loss=torch.tensor(0.5))
-            log.update(step, {"lr": 0.1})
-            log.save(step, torch.nn.Linear(1, 1))
+    model = TrainedPart()
+    model.weight = torch.nn.Parameter(torch.ones(2))
+    updater = Updater({"": Part([model], OptimConfig(), 2, 0)})
+    work = Work({"": model}, {"": CPU}, updater, lambda done: iter(()))
+    with Session(work, tmp_path, tmp_path / "log", Pace(log_step=1, ckpt_step=1), total_step=2) as session:
+        for _ in session.steps():
+            loss = model.weight.square().sum()
+            session.backward(loss)
+            session.add(1.0, loss=loss)
+            session.step()
+    assert session.now == 2 and (model.weight < 1).all()
     write_json(tmp_path / "x.json", {})
-    assert not list(tmp_path.iterdir())
+    assert [file.name for file in tmp_path.iterdir()] == ["run.json"]
+    assert (tmp_path / "run.json").read_bytes() == before

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from fine_tune.flags.shared import PrecisionConfig, SpeedConfig
+from fine_tune.flags.parser import Flags
 from fine_tune.hardware.cpu.dropout import Dropout, drawn
-from fine_tune.model.classifier import Classifier, pretrained_encoder
+from fine_tune.model.classifier import Classifier
+from fine_tune.model.encoder import pretrained_encoder
 from fine_tune.model.placement import place
 
 
@@ -65,7 +66,7 @@ def test_nothing_is_dropped_in_evaluation_or_at_a_probability_of_zero():
 def test_a_model_in_place_has_no_other_dropout_and_keeps_its_rates(encoder):
     model = Classifier(pretrained_encoder(encoder, 0.375), 2, 0.375)
     names = set(model.state_dict())
-    place(model, torch.device("cpu"), PrecisionConfig(), SpeedConfig())
+    place(model, torch.device("cpu"), Flags({}))
     found = [module for module in model.modules() if isinstance(module, nn.Dropout)]
     assert {type(module) for module in found} == {Dropout} and {module.p for module in found} == {0.375}
     assert set(model.state_dict()) == names

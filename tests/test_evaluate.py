@@ -10,8 +10,10 @@ from sklearn import metrics as sk
 
 from fine_tune.data.tokens import Split, load_split, load_tokenizer
 from fine_tune.losses import hard_target_loss
-from fine_tune.model.classifier import Classifier, pretrained_encoder
-from fine_tune.scores.predict import best_checkpoints, decide, predict, save_prediction, save_submission, score
+from fine_tune.model.classifier import Classifier
+from fine_tune.model.encoder import pretrained_encoder
+from fine_tune.scores.metrics import best_checkpoints, decide
+from fine_tune.scores.predict import predict, save_prediction, save_submission, score
 from fine_tune.tasks.table import TASKS
 
 CPU = torch.device("cpu")

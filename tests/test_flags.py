@@ -12,14 +12,15 @@ import pytest
 import transformers
 from conftest import SIZES, make_encoder
 
-from fine_tune.flags.option import Flags
-from fine_tune.flags.saved import GROUPS
-from fine_tune.flags.shared import EvalConfig
+from fine_tune.flags.shared import EvalConfig, TeacherConfig
 from fine_tune.path import PROJECT
+from fine_tune.train.methods import METHODS, method_named, methods_of
 
 SCRIPTS = sorted(file.stem for file in PROJECT.glob("*.py") if "build_parser(" in file.read_text(encoding="utf-8"))
 TRAIN = [name for name in SCRIPTS if name.startswith("run_") and not name.endswith(("_eval", "_suite"))]
 READ = ["run_fine_tune_eval", "generate_test_prediction"]
+GROUPS = (*dict.fromkeys(group for method in METHODS.values() for group in method.groups), TeacherConfig)
+"""Every group whose flags can stand in a `config.json`."""
 FIELDS = {field.name for group in (*GROUPS, EvalConfig) for field in dataclasses.fields(group)}
 
 # Defaults that a script sets for itself (`set_defaults`), beside those of the fields.
@@ -45,9 +46,12 @@ OF_THE_PARSER = {"from_config"}
 
 
 def actions(script: str) -> dict[str, argparse.Action]:
-    """The options of a script by destination."""
-    parser = importlib.import_module(script).build_parser()
-    return {action.dest: action for action in parser._actions if action.dest != "help" and action.option_strings}
+    """The options of a script by destination; another option for the same, `--num_gpu`, by its own name."""
+    found: dict[str, argparse.Action] = {}
+    for action in importlib.import_module(script).build_parser()._actions:
+        if action.dest != "help" and action.option_strings:
+            found[action.option_strings[0][2:] if action.dest in found else action.dest] = action
+    return found
 
 
 def declared_default(dest: str, script: str):
@@ -109,8 +113,9 @@ def test_help_tells_the_default_that_holds(script):
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_every_option_has_help_and_is_a_field_or_is_read(script):
     source = (PROJECT / f"{script}.py").read_text(encoding="utf-8")
-    for dest, action in actions(script).items():
+    for action in actions(script).values():
         assert action.help
+        dest = action.dest
         field = dest in FIELDS | OF_THE_PARSER or dest.removeprefix("gate_") in FIELDS
         assert (field and script in TRAIN + READ) or re.search(rf"\bargs\.{dest}\b|\"{dest}\"", source), dest
 
@@ -118,6 +123,28 @@ def test_every_option_has_help_and_is_a_field_or_is_read(script):
 def test_every_field_is_an_option_of_some_script():
     options = {dest for script in TRAIN + READ for dest in actions(script)}
     assert options >= FIELDS
+
+
+@pytest.mark.parametrize("script", [script for script in TRAIN if methods_of(script)])
+def test_the_flags_of_a_row_make_its_script_train_that_method(script):
+    """And the script knows no other; without any such flag it trains the default."""
+    parser = importlib.import_module(script).build_parser()
+    base = ["--experiment", "x", "--task", "sst2", "--teacher_exp", "t"]
+    for method in methods_of(script):
+        fixed = [word for flag, value in method.fixed.items() for word in (f"--{flag}", value)]
+        words = [word for word in [*base, *NEEDED.get(script, []), *fixed] if word != "true"]
+        assert parser.flags(parser.parse_args(words)).method == method.name
+
+
+def test_every_training_script_but_the_teachers_and_the_epochs_has_methods():
+    assert {method.script for method in METHODS.values()} == set(TRAIN) - {"run_fine_tune", "run_lad_distil_epoch"}
+
+
+def test_help_of_a_switch_that_is_on_says_what_is_not_done():
+    helps = {option: action.help for action in actions("run_lad_distil").values() for option in action.option_strings}
+    off = {option: text for option, text in helps.items() if option.startswith("--no_")}
+    assert off["--no_init_embeddings"].startswith("do not copy the embeddings at the start")
+    assert {option: text for option, text in off.items() if not text.startswith("do not ")} == {}
 
 
 @pytest.mark.parametrize("script", TRAIN + READ)
@@ -230,10 +257,11 @@ def document(name: str) -> tuple[str, dict[str, str]]:
 @pytest.mark.parametrize("name", DOCUMENT)
 def test_the_documents_commands_parse(name):
     script, given = document(name)
-    module = importlib.import_module(script)
-    args = module.build_parser().parse_args([word for pair in given.items() for word in pair])
+    parser = importlib.import_module(script).build_parser()
+    args = parser.parse_args([word for pair in given.items() for word in pair])
+    flags = parser.flags(args)
     if script in TRAIN:
-        assert Flags(module.GROUPS, args)
+        assert flags.method == method_named({"teacher": "fine_tune"}.get(name, name)).name
     other = {"--mu": "hidden_mse_weight"} | ({"--teacher_indices": "gate_indices"} if "lad" in script else {})
     for flag, value in given.items():
         got = vars(args)[other.get(flag, flag[2:])]
@@ -388,3 +416,11 @@ def test_the_older_flag_num_gpu_is_understood(number, device, data, run, encoder
     base = ["--experiment", "x", "--task", "sst2", "--total_step", 1, "--ptrain_ver", encoder, "--max_seq_len", 24]
     run("run_fine_tune", *base, *(["--num_gpu", number] if number is not None else []))
     assert data.config("x").get("device_id") == device
+
+
+def test_the_older_flag_num_gpu_is_zero_or_one(refused):
+    parse = importlib.import_module("run_fine_tune").build_parser().parse_args
+    base = ["--experiment", "x", "--task", "sst2", "--num_gpu"]
+    assert [parse([*base, number]).device_id for number in ("0", "1")] == [-1, 0]
+    told = refused("run_fine_tune", *base, "2")
+    assert told == "argument --num_gpu: must be 0 or 1, got '2'; --device_id takes the number of a GPU"

@@ -17,13 +17,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fine_tune.files import read_json
-from fine_tune.flags.option import Flags, Parser, add_groups, usage_errors
+from fine_tune.flags.parser import Parser, usage_errors
 from fine_tune.flags.saved import load_config
 from fine_tune.flags.shared import STUDENT_GROUPS, OptimConfig
 from fine_tune.model.checkpoint import load_state
 from fine_tune.model.load import load_run
 from fine_tune.run.folder import is_complete
-from fine_tune.run.history import read_run, read_scores
+from fine_tune.run.history import read_runs, read_scores
 from fine_tune.run.optim import Part, Updater
 from fine_tune.run.state import Snapshot
 from fine_tune.tasks.download import unpack
@@ -161,7 +161,7 @@ def test_damaged_logs_are_read_or_refused(cases, tmp_path):
     lines = "\n".join(map(json.dumps, entries)).encode() + b"\n"
     (tmp_path / "metrics.jsonl").write_bytes(cases.draw(spoiled(lines)))
     (tmp_path / "config.json").write_bytes(CONFIG)
-    read_or_refused(lambda: read_run(tmp_path))
+    read_or_refused(lambda: read_runs([tmp_path]))
 
 
 MEMBERS = ["SST-2/dev.tsv", "../x.tsv", "/x.tsv", "SST-2/../../x", "a\\..\\x"]
@@ -200,12 +200,11 @@ WORDS = st.one_of(st.sampled_from(FLAGS), st.sampled_from(VALUES), st.text(max_s
 @given(words=st.lists(WORDS, max_size=8))
 @fuzz
 def test_any_command_line_is_taken_or_refused_in_one_line(words, capsys):
-    parser = Parser("A script.")
-    add_groups(parser, STUDENT_GROUPS)
+    parser = Parser("A script.", STUDENT_GROUPS)
     try:
         args = parser.parse_args(words)
         with usage_errors(parser):
-            Flags(STUDENT_GROUPS, args)
+            parser.flags(args)
     except SystemExit as end:
         told = capsys.readouterr()
         assert end.code == 2 and told.err.count("\n") == 1 or end.code == 0 and told.out

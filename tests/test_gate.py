@@ -171,9 +171,9 @@ def test_gates_without_a_chain_equal_the_reference(layer_map, norm, masked):
     pairs, layers = shaken(GatePairs(GateShape(D, S, norm), layer_map)), states(LAYERS + 1)
     assert "".join(pairs.blocks) == "".join(str(layer) for layer in sorted(set(layer_map.values())))
     blocks = {int(layer): arrays(block) for layer, block in pairs.blocks.items()}
-    below = {student: layers[layer - 1] for student, layer in layer_map.items()}
-    followed = {student: layers[layer] for student, layer in layer_map.items()}
-    got, openings = pairs(below, followed, MASK if masked else None)
+    read = {layer: layers[layer] for layer in range(-1, LAYERS)}
+    assert pairs.reads == tuple(sorted({other for layer in layer_map.values() for other in (layer - 1, layer)}))
+    got, openings = pairs({layer: read[layer] for layer in pairs.reads}, MASK if masked else None)
     mask = MASK.numpy() if masked else None
     assert_equals(got, reference.pairs(double(layers), blocks, layer_map, mask, norm), masked)
     assert list(openings) == [*(f"gate_{layer + 1}" for layer in sorted(set(layer_map.values()))), "target_spread"]

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from fine_tune.run.history import History, attention_weights, chain_shares, pair_shares, target_shares
+from fine_tune.plot.shares import attention_weights, chain_shares, pair_shares, target_shares
+from fine_tune.run.history import History
 
 GATES = {2: 0.5, 3: 0.25, 4: 0.8}
 CHAIN = {1: {1: 1}, 2: {1: 0.5, 2: 0.5}, 3: {1: 0.375, 2: 0.375, 3: 0.25}, 4: {1: 0.075, 2: 0.075, 3: 0.05, 4: 0.8}}

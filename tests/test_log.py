@@ -5,7 +5,8 @@ import torch
 
 from fine_tune.flags.shared import Pace
 from fine_tune.model.gate import spread
-from fine_tune.run.session import COLLAPSED, TrainLog
+from fine_tune.run.session import TrainLog
+from fine_tune.train.gates import COLLAPSED
 
 
 @pytest.fixture

@@ -210,7 +210,8 @@ def test_one_update_is_adamw_without_decay_on_biases_and_norms():
 
 
 def test_biases_and_norms_of_a_bert_do_not_decay(encoder):
-    from fine_tune.model.classifier import Classifier, pretrained_encoder
+    from fine_tune.model.classifier import Classifier
+    from fine_tune.model.encoder import pretrained_encoder
 
     model = Classifier(pretrained_encoder(encoder), 2, 0.1)
     decay, keep = parameter_groups([model], 0.01)

@@ -4,13 +4,17 @@ import re
 
 import pytest
 import torch
-from fine_tune.run.build import part_of
 from methods import EXACT, GATES, HIDDEN, LAD_PROBE, METHODS, PKD_PROBE, QUICK, flags
 
+from fine_tune.flags.parser import Flags
 from fine_tune.flags.shared import OptimConfig, SpeedConfig, StepConfig
-from fine_tune.model.classifier import Classifier, pretrained_encoder
+from fine_tune.hardware.device import Devices
+from fine_tune.model.classifier import Classifier
+from fine_tune.model.encoder import pretrained_encoder
 from fine_tune.model.projection import ProjectedStudent, without_projection
-from fine_tune.run.session import TrainLog
+from fine_tune.run.session import Session
+from fine_tune.run.start import Prepared, new_part
+from fine_tune.tasks.table import TASKS
 
 CPU = torch.device("cpu")
 TAUGHT = (*QUICK, "--teacher_exp", "teacher")
@@ -113,7 +117,7 @@ def test_the_map_is_printed_before_the_first_update_and_saved_as_pairs(
     def stop(self):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(TrainLog, "steps", stop)
+    monkeypatch.setattr(Session, "steps", stop)
     with pytest.raises(SystemExit, match="130"):
         run("run_pkd_distill", "--experiment", "x", *TAUGHT, *(() if text is None else ("--layer_map", text)))
     assert data.config("x")["layer_map"] == pairs and data.metrics("x") == []
@@ -265,7 +269,9 @@ def test_a_projected_student_has_its_own_logits_and_states_of_the_teachers_width
 def test_the_projection_is_trained_with_the_student_and_clipped_by_itself(encoder):
     classifier = Classifier(pretrained_encoder(encoder), 2, 0.0)
     student, steps = ProjectedStudent(classifier, 24), StepConfig(total_step=4, warmup_step=0)
-    part = part_of(student, CPU, OptimConfig(), steps, SpeedConfig())
+    flags = Flags({OptimConfig: OptimConfig(), StepConfig: steps, SpeedConfig: SpeedConfig()})
+    run = Prepared(flags, TASKS["sst2"], Devices(CPU, {"": CPU}), None, None)  # type: ignore[arg-type]
+    part = new_part(run, "", student)
     trained = {weight for group in part.optimizer.param_groups for weight in group["params"]}
     words = classifier.encoder.get_input_embeddings().weight
     assert trained == set(student.parameters()) - {words} and part.lazy is not None

@@ -22,7 +22,8 @@ from fine_tune.data.batches import Batch, updates
 from fine_tune.data.tokens import load_split, load_tokenizer
 from fine_tune.run.meter import Meter
 from fine_tune.tasks.table import TASKS
-from fine_tune.teacher.live import LEVELS, LiveTeacher
+from fine_tune.teacher.live import LiveTeacher
+from fine_tune.teacher.protocol import LEVELS
 
 GOLDEN_RUN = (*EXACT, "--ckpt_step", 1, "--lr", 0.01, "--softmax_temp", 3)
 FAST = {"lad", "lad_no", "partial_lad", "lad_cls", "alp-kd-hidden-v2", "pkd-skip", "kd"}

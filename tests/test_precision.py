@@ -13,7 +13,8 @@ from transformers.models.bert.modeling_bert import BertIntermediate
 from fine_tune.hardware import precision as module
 from fine_tune.hardware.precision import resolve_precision, set_precision
 from fine_tune.model import placement
-from fine_tune.model.classifier import Classifier, pretrained_encoder
+from fine_tune.model.classifier import Classifier
+from fine_tune.model.encoder import pretrained_encoder
 from fine_tune.model.gate import GateChain, GateShape
 from fine_tune.model.placement import compile_seconds
 from fine_tune.run.meter import Meter

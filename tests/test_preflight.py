@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import SIZES, Data, call, sentence
-from fine_tune.run.build import build_teacher
 from transformers import BertConfig, BertModel
 
 from fine_tune.flags.shared import Pace
 from fine_tune.model.classifier import Classifier
-from fine_tune.model.load import load_run
+from fine_tune.model.load import fresh_teacher, load_run
 from fine_tune.run import preflight
 from fine_tune.run import teacher_check as judge
 from fine_tune.tasks.table import TASKS
@@ -258,7 +257,7 @@ def test_what_a_run_holds_already_is_room_for_it(data, sound, run, monkeypatch):
 
 def test_a_student_of_a_teacher_with_shared_layers_is_not_larger(albert):
     """An ALBERT of four layers has the weights of one."""
-    teacher, _ = build_teacher("albert", albert, TASKS["sst2"], 0)
+    teacher, _ = fresh_teacher("albert", albert, TASKS["sst2"], 0)
     student = Classifier(BertModel(BertConfig(**{**SIZES, "num_hidden_layers": 3})), 2, 0)
     preflight.check_size(teacher, student)
     assert sum(p.numel() for p in student.parameters()) > sum(p.numel() for p in teacher.parameters())

@@ -15,7 +15,7 @@ import torch
 from methods import METHODS, flags
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fine_tune import path
+from fine_tune.files import unlock
 from fine_tune.losses import hard_target_loss
 from fine_tune.path import PROJECT
 from fine_tune.run.optim import Updater
@@ -146,7 +146,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_is_not_overwritten(data, run, 
     cut(run, monkeypatch, *LAD)
     assert [line for line in caplog.messages if "SIGTERM after update 8" in line]
     files = {path.name: path.read_bytes() for path in data.run("cut").glob("*.*")}
-    assert "--resume goes on with it" in refused(*LAD)
+    assert "--resume continues it; else choose another --experiment" in refused(*LAD)
     assert {path.name: path.read_bytes() for path in data.run("cut").glob("*.*")} == files
 
 
@@ -215,7 +215,7 @@ def test_scores_of_an_interrupted_run_stay_in_tensorboard(data, run, teacher, mo
     run("run_fine_tune_eval", "--experiment", "cut", "--task", "sst2", "--device_id", -1)
     run(*LAD, "--resume")
     events = EventAccumulator(str(data.root / "fine_tune_experiment" / "log" / data.run("cut").name)).Reload()
-    assert [point.step for point in events.Scalars("dev/accuracy")] == [5]
+    assert [point.step for point in events.Scalars("sst2/dev/accuracy")] == [5]
 
 
 @pytest.mark.slow
@@ -247,16 +247,16 @@ def test_a_damaged_state_is_told_and_kept(data, run, teacher, refused, monkeypat
 
 
 def test_resume_and_overwrite_contradict(refused, data, teacher):
-    assert "--resume goes on with a run, --overwrite begins it anew" in refused(*LAD, "--resume", "--overwrite")
+    assert "--resume continues a run, --overwrite replaces it; give one of them" in refused(*LAD, "--resume", "--overwrite")
 
 
 def test_a_run_belongs_to_one_process(data, run, teacher, refused, monkeypatch):
     cut(run, monkeypatch, *LAD)
     hold = (
-        "import sys, pathlib; from fine_tune.path import lock; lock(pathlib.Path(sys.argv[1]));"
+        "import sys, pathlib; from fine_tune.files import lock; lock(pathlib.Path(sys.argv[1]));"
         "print('held', flush=True); sys.stdin.read()"
     )
-    path.unlock(data.run("cut"))
+    unlock(data.run("cut"))
     command = [sys.executable, "-c", hold, str(data.run("cut"))]
     with subprocess.Popen(command, cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None and other.stdout.readline() == "held\n"

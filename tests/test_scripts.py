@@ -157,12 +157,14 @@ def test_do_predict_writes_what_the_prediction_script_writes(task, data, run, en
 
 
 def test_do_predict_stays_on_the_device_that_was_named(data, run, teacher, monkeypatch):
-    from fine_tune.run import build
+    from fine_tune.hardware import device
+    from fine_tune.run import predictions
     from fine_tune.scores import predict as evaluate
 
     asked, used, named, predict = [], [], torch.device("cpu"), evaluate.predict
-    monkeypatch.setattr(build, "resolve_device", lambda number, *flag: asked.append(number) or named)
-    monkeypatch.setattr(evaluate, "predict", lambda *given: used.append(given[3]) or predict(*given))
+    monkeypatch.setattr(device, "resolve_device", lambda number, *flag: asked.append(number) or named)
+    for module in (evaluate, predictions):
+        monkeypatch.setattr(module, "predict", lambda *given: used.append(given[3]) or predict(*given))
     run("run_fine_tune_eval", "--experiment", "teacher", "--task", "sst2", *CPU, "--do_predict")
     assert set(asked) == {-1}
     assert len(used) == 3 and all(device is named for device in used)  # two checkpoints, then the best again
@@ -242,10 +244,10 @@ def test_lad_never_changes_its_teacher(data, run, teacher, monkeypatch):
 
     seen, train_lad = [], lad.train_lad
 
-    def watch(distill, weight, models, *rest):
-        teacher = models[0].model
+    def watch(session, live, *models, weights):
+        teacher = live.model
         before = {name: value.clone() for name, value in teacher.state_dict().items()}
-        train_lad(distill, weight, models, *rest)
+        train_lad(session, live, *models, weights=weights)
         after = teacher.state_dict()
         seen.append(all(torch.equal(value, after[name]) for name, value in before.items()))
         assert not teacher.training
@@ -257,16 +259,15 @@ def test_lad_never_changes_its_teacher(data, run, teacher, monkeypatch):
 
 
 def test_student_and_gates_have_their_own_optimiser_and_schedule(data, run, teacher, monkeypatch):
-    from fine_tune.run import build, job, optim
+    from fine_tune.run import start
 
-    made, plain = [], optim.Part
-    for module in (build, job):  # the student's is made in the one, the gates' in the other
-        monkeypatch.setattr(module, "Part", lambda *given: made.append(given) or plain(*given))
+    made, plain = [], start.Part
+    monkeypatch.setattr(start, "Part", lambda *given: made.append(given) or plain(*given))
     own = ("--lr", 0.5, "--beta1", 0.5, "--gate_lr", 0.25, "--gate_beta1", 0.25, "--gate_total_step", 9)
     run("run_lad_distil", "--experiment", "s", *EXACT, *own, "--gate_warmup_step", 3, "--gate_max_norm", 7)
     (student, gates) = made
     assert (student[1].lr, student[1].beta1, student[1].max_norm, student[2:4]) == (0.5, 0.5, 1.0, (4, 1))
-    assert (gates[1].lr, gates[1].beta1, gates[1].max_norm, gates[2:]) == (0.25, 0.25, 7.0, (9, 3))
+    assert (gates[1].lr, gates[1].beta1, gates[1].max_norm, gates[2:]) == (0.25, 0.25, 7.0, (9, 3, None))
     assert (len(student[0]), len(gates[0])) == (1, 3)
     assert [line["lr"] for line in data.metrics("s")] == pytest.approx([0, 0.5, 1 / 3, 1 / 6])
     assert [line["gate_lr"] for line in data.metrics("s")] == pytest.approx([0, 1 / 12, 1 / 6, 0.25])

@@ -15,7 +15,7 @@ from fine_tune.compare.statistics import (
     resample_accuracy,
     resample_correlation,
 )
-from fine_tune.scores.predict import metric
+from fine_tune.scores.metrics import metric
 
 
 def runs(skill, seeds=3, rows=400, seed=0, seed_noise=0.0):

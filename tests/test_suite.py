@@ -13,8 +13,8 @@ import time
 import numpy as np
 import pytest
 
-from fine_tune.compare.suite import METHODS
 from fine_tune.path import PROJECT
+from fine_tune.train.methods import METHODS
 
 BASE = ("--suite", "s", "--task", "sst2", "--teacher_exp", "teacher", "--device_id", -1, "--seeds", "1,2")
 QUICK = (*BASE, "--total_step", 2, "--set", "batch_size=8", "--set", "lr=0.05")
@@ -202,7 +202,7 @@ def test_what_the_run_filled_in_is_no_difference(data, run, teacher, made):
 
 
 BAD = {
-    "method": ("--methods ft,lda", "--methods lda: the methods are ft, kd, "),
+    "method": ("--methods ft,lda", "--methods lda: the methods are fine_tune, kd, "),
     "same name": ("--methods lad,lad", "a row needs a name of its own"),
     "teacher": ("--methods teacher=ft", "a row needs a name of its own"),
     "name": ("--methods a/b=ft", "--methods may hold letters"),
@@ -220,7 +220,7 @@ BAD = {
     "own": ("--set lad.seed=1", "--set lad.seed=1: seed is given by the suite"),
     "own, by another name": ("--set max_steps=1", "total_step is given by the suite"),
     "help": ("--set help=true", "help is given by the suite"),
-    "method's": ("--methods lad-reverse --set reverse_gate=true", "reverse_gate is given by the method lad-reverse"),
+    "method's": ("--methods lad-reverse --set reverse_gate=true", "reverse_gate is given by the method lad_reverse"),
     "switch": ("--set amp=yes", "--amp is a switch, its only value is true"),
     "type": ("--set lr=fast", "--lr/--learning_rate: invalid float value: 'fast'"),
     "range": ("--set lad.soft_weight=-1", "--soft_weight must be >= 0, got -1.0"),
@@ -295,11 +295,11 @@ def test_tasks_with_other_metrics(task, data, run, encoder, made):
 @pytest.mark.slow
 def test_every_method_can_be_compared_and_all_start_alike(data, run, teacher, made):
     """The learning rate of the first update is 0: a student of one update is as it started."""
-    maps = ("lad-user-defined.gate_indices=2,4", "partial-lad.gate_indices=2", "pkd-user-defined.teacher_indices=2,4")
-    own = [word for setting in (*maps, "pkd-cls-user-defined.teacher_indices=2,4") for word in ("--set", setting)]
+    maps = [f"{row}_user_defined.teacher_indices=2,4" for row in ("lad", "pkd_hidden", "pkd_cls")]
+    own = [word for setting in (*maps, "partial_lad.gate_indices=2") for word in ("--set", setting)]
     run("run_suite", *QUICK, *own, "--seeds", "1", "--total_step", 1, "--methods", ",".join(METHODS))
     assert [row["row"] for row in suite(data)] == ["teacher", *METHODS] and suite(data)[1]["accuracy_sd"] == ""
-    start = data.state("s-ft-1", 1)
+    start = data.state("s-fine_tune-1", 1)
     for row in METHODS:
         assert all(value.equal(start[key]) for key, value in data.state(f"s-{row}-1", 1).items()), row
 

@@ -13,7 +13,8 @@ import torch
 from fine_tune.data.batches import updates
 from fine_tune.data.tokens import load_split, load_tokenizer
 from fine_tune.hardware.cpu.attention import by_length
-from fine_tune.model.classifier import Classifier, pretrained_encoder
+from fine_tune.model.classifier import Classifier
+from fine_tune.model.encoder import pretrained_encoder
 from fine_tune.tasks.table import TASKS
 from fine_tune.teacher.live import HEAD_ROWS, LiveTeacher
 

@@ -14,13 +14,16 @@ import torch
 
 from fine_tune.data.batches import updates
 from fine_tune.data.tokens import load_split
+from fine_tune.flags.parser import Flags
 from fine_tune.flags.shared import OutputsConfig, RunConfig, SpeedConfig, TeacherRef
+from fine_tune.hardware.device import Devices
 from fine_tune.model.classifier import Classifier
 from fine_tune.model.load import load_teacher
 from fine_tune.path import cache_dir
 from fine_tune.tasks.table import TASKS
-from fine_tune.teacher.cache import GB, CachedTeacher, open_teacher
-from fine_tune.teacher.live import LiveTeacher, Needs, announced
+from fine_tune.teacher.cache import GB, CachedTeacher, live_or_cached
+from fine_tune.teacher.live import LiveTeacher
+from fine_tune.teacher.protocol import Needs, announced
 
 CPU = torch.device("cpu")
 # 24 rows in batches of 5: two epochs, each with a short batch.
@@ -136,7 +139,8 @@ class Direct:
 
     def open(self, level: str, needs: Needs, budget: float = 1.0):
         cache = OutputsConfig(teacher_cache=level, cache_budget=budget)
-        return open_teacher(self.loaded, CPU, self.rows, needs, cache, self.cfg, SpeedConfig())
+        flags = Flags({RunConfig: self.cfg, OutputsConfig: cache, SpeedConfig: SpeedConfig()})
+        return live_or_cached(self.loaded, Devices(CPU, {"": CPU}), self.rows, needs, flags)
 
     def batches(self):
         """Two epochs."""

@@ -71,13 +71,17 @@ def how_far(run: Run, overwrite: bool) -> str:
     made = read_command(run.row.method, about["argv"])
     if "teacher_sha256" in about:
         made["teacher_sha256"] = about["teacher_sha256"]
-    gate = {f"gate_{key}": value for key, value in read_if_there(run.folder / "gate_config.json").items()}
+    parts = {
+        file.name.removesuffix("config.json") + key: value
+        for file in run.folder.glob("*_config.json")
+        for key, value in read_if_there(file).items()
+    }
     for key in sorted(run.asked.keys() - UNASKED, key=lambda key: (key != "script", key)):
         if is_neutral(key):
             continue
         asked, was = run.asked[key], made.get(key, run.asked[key])
         if asked is not None and key != "layer_map":  # which config.json holds in numbers
-            was = (gate | config).get(key, was)
+            was = (parts | config).get(key, was)
         if was != asked:
             if overwrite:
                 return "missing"

@@ -1,1 +1,1 @@
-"""data."""
+"""Text to tokens, tokens to batches."""

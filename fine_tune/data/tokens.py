@@ -22,6 +22,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from fine_tune.files import digest, fill_folder, first_line
 from fine_tune.hardware import distributed
+from fine_tune.hub import located, missing
 from fine_tune.path import cache_dir
 from fine_tune.tasks.rows import read_split
 from fine_tune.tasks.table import Task
@@ -100,15 +101,11 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
     Raises:
         ValueError: There is none within reach.
     """
-    folder = Path(name).expanduser()
+    source, options = located(name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            str(folder) if folder.is_dir() else name, use_fast=True, trust_remote_code=False
-        )
+        tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, **options)
     except Exception as error:  # a damaged file can raise any of Python's
-        raise ValueError(
-            f"no tokenizer {name!r}, as a folder or from the model hub; name one with --ptrain_ver: {first_line(error)}"
-        ) from None
+        raise ValueError(f"no tokenizer {name!r}: {missing(name, error)}; name one with --ptrain_ver") from None
     if not tokenizer.is_fast:
         raise ValueError(f"the tokenizer of {name!r} has no fast version")
     return tokenizer
@@ -136,7 +133,9 @@ def load_split(task: Task, name: str, tokenizer: PreTrainedTokenizerFast, max_se
     with reading_cache(folder):
         arrays = {file.stem: np.load(file, mmap_mode="r") for file in folder.glob("*.npy")}
         label = arrays.pop("label", None)
-        return Split(task=task, name=name, label=label, **facts, **arrays)
+        split = Split(task=task, name=name, label=label, **facts, **arrays)
+    logger.info("%s %s: %d rows of %s", task.name, name, len(split), task.file(name))
+    return split
 
 
 @contextlib.contextmanager

@@ -1,1 +1,1 @@
-"""flags."""
+"""Flags: declared once, as fields; read from a command, saved, read back."""

@@ -19,7 +19,7 @@ FIXED = {"task", "teacher_exp", "tmodel", "tckpt"}
 def saved_flags(
     file: Path, script: str, known: set[str], given: set[str], settles: Mapping[str, set[str]]
 ) -> dict[str, Any]:
-    """Read a run's `config.json`, and the configurations of its parts beside it (`gate_config.json`).
+    """Read a run's `config.json`, and the configurations of its parts beside it (`PART_config.json`).
 
     Args:
         file: The `config.json`.

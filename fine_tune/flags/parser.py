@@ -26,7 +26,7 @@ class Flags:
 
     Attributes:
         command: The command that was parsed, the script's name first.
-        parts: The groups that a part of the run has of its own, by the prefix of their options: `gate_`, say.
+        parts: The groups that a part of the run has of its own, by the prefix of their options.
         method: Name of the method that the command asks for, see `train.methods`; "" where it trains nothing.
     """
 

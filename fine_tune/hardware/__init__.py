@@ -1,1 +1,1 @@
-"""hardware."""
+"""Devices, processes, precision, seeds, threads; cpu/ has operators for CPUs."""

@@ -1,6 +1,6 @@
 """In which floating-point format matrix products are computed (`--precision`, `--amp`).
 
-Parameters that learn, losses, the gates' norms and statistics are float32 always. Beside torch's autocast:
+Parameters that learn, losses, norms and statistics of targets are float32 always. Beside torch's autocast:
 
 1. A frozen model keeps its matrices in the low precision: autocast would convert them anew in every step.
 2. On a CPU, the states between the layers are in the low precision, too; layer norms compute in float32 inside.
@@ -53,7 +53,7 @@ def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
 
 
 def set_precision(model: nn.Module, precision: str) -> None:
-    """Prepare a `Classifier` or a `GateChain`, already on its device."""
+    """Have a model that is on its device compute its products in a precision."""
     dtype = DTYPES[precision]
     learns = any(weights.requires_grad for weights in model.parameters())
     for module in model.modules():

@@ -1,5 +1,1 @@
-"""Teacher and student (`classifier`), the gates of LAD (`gate`), and how a student starts (`init`)."""
-
-from fine_tune.model.gate import HighwayGate
-
-__all__ = ["HighwayGate"]
+"""Networks: encoder, classifier, what makes targets; how a student starts; how models are saved, read, placed."""

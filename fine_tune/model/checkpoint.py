@@ -1,6 +1,6 @@
 """The files of a run folder; their names live here only, and every one is written whole or not at all.
 
-Layout (as released): `config.json`, `gate_config.json`, `model-STEP.pt`, and what else was trained as `NAME-STEP.pt`.
+Layout (as released): `config.json`, `model-STEP.pt`; of other trained parts `PART_config.json` and `NAME-STEP.pt`.
 Ours: `run.json`, `metrics.jsonl`, `encoder.json` and `tokenizer/` (so that a run needs nothing outside its folder),
 `eval_SPLIT.json`, `prediction_SPLIT-STEP.tsv`.
 """

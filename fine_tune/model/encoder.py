@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import AlbertConfig, AutoConfig, AutoModel, BertConfig, BertModel, PreTrainedConfig, PreTrainedModel
 
 from fine_tune.files import first_line
+from fine_tune.hub import located, missing
 
 logger = logging.getLogger(__name__)
 
@@ -49,24 +50,23 @@ def pretrained_encoder(name: str, dropout: float | None = None) -> PreTrainedMod
     Raises:
         ValueError: There is no such encoder within reach, or its weights are damaged or incomplete.
     """
-    folder = Path(name).expanduser()
-    source = str(folder) if folder.is_dir() else name
+    source, options = located(name)
     try:
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(source, **options)
         if dropout is not None:
             with_dropout(config, dropout)
         encoder, info = AutoModel.from_pretrained(
-            source, config=config, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
+            source, config=config, dtype=torch.float32, output_loading_info=True, **options
         )
     except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"--ptrain_ver {name!r}: no such folder, nor on the model hub: {first_line(error)}") from None
+        raise ValueError(f"--ptrain_ver {name!r}: {missing(name, error)}") from None
     except (RuntimeError, SafetensorError) as error:
         raise ValueError(f"--ptrain_ver {name!r}: weights damaged or of another model: {first_line(error)}") from None
-    missing = sorted(info["missing_keys"])
-    if any("pooler" not in key for key in missing):
-        raise ValueError(f"--ptrain_ver {name!r}: {len(missing)} weights are missing, {missing[0]} among them")
-    if missing:
-        logger.warning("%s has no pooler (%s): it starts at random", name, ", ".join(missing))
+    absent = sorted(info["missing_keys"])
+    if any("pooler" not in key for key in absent):
+        raise ValueError(f"--ptrain_ver {name!r}: {len(absent)} weights are missing, {absent[0]} among them")
+    if absent:
+        logger.warning("%s has no pooler (%s): it starts at random", name, ", ".join(absent))
     return encoder
 
 
@@ -90,11 +90,13 @@ def empty_encoder(
         config = config_of_released(state, values)
     else:
         name = ptrain_ver or values["ptrain_ver"]
-        folder = Path(name).expanduser()
+        source, options = located(name)
         try:
-            config = AutoConfig.from_pretrained(str(folder) if folder.is_dir() else name, trust_remote_code=False)
+            config = AutoConfig.from_pretrained(source, **options)
         except (OSError, ValueError, KeyError) as error:
-            raise ValueError(f"no encoder {name!r}; name its folder with --ptrain_ver: {first_line(error)}") from None
+            raise ValueError(
+                f"no encoder {name!r}: {missing(name, error)}; name its folder with --ptrain_ver"
+            ) from None
     if config.num_hidden_layers > MOST_LAYERS:
         raise ValueError(f"{run_dir}: an encoder of {config.num_hidden_layers} layers; is encoder.json damaged?")
     return AutoModel.from_config(with_dropout(config, values["dropout"]), dtype=torch.float32)

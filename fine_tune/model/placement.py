@@ -23,8 +23,8 @@ def place(model: nn.Module, device: torch.device, flags: Flags) -> None:
     """Put a model on its device, in the run's precision, with our kernels on a CPU.
 
     Args:
-        model: A classifier, gates or a projected student. What learns and what does not must be settled: frozen
-            matrices are kept in the low precision.
+        model: The teacher, or a part that is trained. What learns and what does not must be settled: frozen matrices
+            are kept in the low precision.
         device: Its place.
         flags: Resolved precision, and the wish to recompute or compile layers; without these groups plain float32.
     """

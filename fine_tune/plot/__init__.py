@@ -1,1 +1,1 @@
-"""plot."""
+"""Pictures of runs, each with its numbers beside it."""

@@ -1,20 +1,21 @@
-"""How much of every teacher layer is in the target of every student layer, from what a run has logged.
+"""What gates do, and how much of every teacher layer is in the target of every student layer, from a run's log.
 
 Layers are 1-based here, as users see them; teacher layer 0 is the embedding output.
 """
 
 import re
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
+import matplotlib
+import numpy as np
 import torch
 
 from fine_tune.layer_map import uniform_layer_map
 from fine_tune.model.gate import fold, mix
+from fine_tune.plot.style import Picture, Shares, draw_by_run, draw_curves, draw_heat_maps, look, panels, rows_of
 from fine_tune.run.history import Curve, History
-
-Shares = dict[int, dict[int, float]]
-"""Shares by student layer and teacher layer; a teacher layer that cannot take part is absent."""
 
 
 def openings_of(run: History) -> dict[int, Curve]:
@@ -122,3 +123,50 @@ def _layer_map(run: History, teacher_layers: int) -> dict[int, int]:
     if not re.fullmatch(r"\d+:\d+(,\d+:\d+)*", str(text)):
         raise ValueError(f"{run.folder}/config.json: layer_map must be like 2:1,4:2 (teacher:student), got {text!r}")
     return {int(student): int(teacher) for teacher, student in (pair.split(":") for pair in text.split(","))}
+
+
+def gates(runs: Mapping[str, History]) -> Picture | None:
+    """Draw the mean opening of every gate over the updates, one panel per run; darker is lower in the teacher."""
+    gated = {run: {str(layer): curve for layer, curve in openings_of(history).items()} for run, history in runs.items()}
+    gated = {run: curves for run, curves in gated.items() if curves}
+    if not gated:
+        return None
+    layers = sorted({layer for curves in gated.values() for layer in curves}, key=int)
+    tones = matplotlib.colormaps["viridis"](np.linspace(0, 0.92, len(layers)))
+    looks = {layer: look(index) | {"color": tones[index], "linestyle": "-"} for index, layer in enumerate(layers)}
+    figure, axes = panels(len(gated), looks, "gate of teacher layer", sharey=True)
+    for axis, (run, curves) in zip(axes, gated.items(), strict=True):
+        axis.axhline(0.5, color="0.6", linewidth=0.8)
+        draw_curves(axis, curves, looks)
+        axis.set_title(textwrap.fill(run, 36))
+    openings = [g for curves in gated.values() for curve in curves.values() for g in curve.values()]
+    reach = max(0.05, *(abs(g - 0.5) * 1.15 for g in openings))  # a gate that hardly moves looks that way
+    axes[0].set_ylim(max(0.0, 0.5 - reach), min(1.0, 0.5 + reach))
+    figure.supxlabel("update")
+    figure.supylabel("mean opening")
+    return figure, rows_of({run: {f"gate_{layer}": curves[layer] for layer in curves} for run, curves in gated.items()})
+
+
+def shares(runs: Mapping[str, History]) -> Picture | None:
+    """Draw the share of every teacher layer in the target of every student layer, see `target_shares`."""
+    title = "Share of the teacher layers in each student layer's target, %\n(product of the gates' mean openings)"
+    return draw_heat_maps({name: target_shares(run) for name, run in runs.items()}, title)
+
+
+def attention(runs: Mapping[str, History]) -> Picture | None:
+    """Draw the mean attention of every student layer on every teacher layer, see `attention_weights`."""
+    title = "Attention of each student layer on the teacher layers, %\n(mean over the last log window)"
+    return draw_heat_maps({name: attention_weights(run) for name, run in runs.items()}, title)
+
+
+def spread(runs: Mapping[str, History]) -> Picture | None:
+    """Draw how much the targets of different tokens differ, relative to their size; 0 if they have collapsed."""
+    if not any("target_spread" in run.log for run in runs.values()):
+        return None
+    title = {"target_spread": "spread of the targets, relative to their size; 0: all tokens alike"}
+    figure, (axis,), rows = draw_by_run({name: run.log for name, run in runs.items()}, title, "update")
+    axis.set_ylim(bottom=0)
+    return figure, rows
+
+
+PICTURES = {"gates": gates, "shares": shares, "attention": attention, "spread": spread}

@@ -5,6 +5,7 @@ tell the colours apart, and no colour stands alone: curves have markers, cells h
 """
 
 import math
+import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,7 +17,6 @@ from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from fine_tune.plot.shares import Shares
 from fine_tune.run.history import Curve
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -35,6 +35,11 @@ matplotlib.rcParams.update(
     }
 )  # fmt: skip
 
+Shares = dict[int, dict[int, float]]
+"""Shares by student layer and teacher layer; a teacher layer that cannot take part is absent."""
+Rows = list[tuple[Any, ...]]
+Picture = tuple[Figure, Rows]
+"""A picture and the rows behind it, the names of the columns first."""
 Looks = dict[str, dict[str, Any]]
 """How the curves of the legend look, by their labels."""
 
@@ -107,3 +112,55 @@ def draw_shares(axis: Axes, found: Shares, top: float) -> AxesImage:
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
     return image
+
+
+def draw_by_run(
+    logs: Mapping[str, Mapping[str, Curve]], titles: Mapping[str, str], xlabel: str
+) -> tuple[Figure, list[Axes], Rows]:
+    """Draw one panel per name in `titles`, with one curve per run, which looks the same in all pictures."""
+    logs = {run: {name: log[name] for name in titles if name in log} for run, log in logs.items()}
+    looks = {run: look(index) for index, (run, log) in enumerate(logs.items()) if log}
+    figure, axes = panels(len(titles), looks)
+    for axis, (name, title) in zip(axes, titles.items(), strict=True):
+        draw_curves(axis, {run: log[name] for run, log in logs.items() if name in log}, looks)
+        axis.set_title(title)
+    figure.supxlabel(xlabel)
+    return figure, axes, rows_of(logs)
+
+
+def draw_heat_maps(maps: Mapping[str, tuple[int, Shares]], title: str) -> Picture | None:
+    """Draw one map per run, student layers upwards, teacher layers to the right; a blank cell takes no part."""
+    maps = {name: found for name, found in maps.items() if found[1]}
+    if not maps:
+        return None
+    cells = [(name, *cell) for name, (_, found) in maps.items() for cell in cells_of(found)]
+    widest = max(teacher for _, _, teacher, _ in cells)
+    columns = min(len(maps), 1 if widest > 14 else 2)
+    counts = [max(found) for _, found in maps.values()]
+    heights = [max(3, *counts[at : at + columns]) * 0.21 + 0.1 for at in range(0, len(counts), columns)]
+    size = (WIDTH if len(maps) > 1 or widest > 14 else 0.7 * WIDTH, sum(heights) + 0.4 * len(heights) + 0.6)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(len(heights), columns, height_ratios=heights, squeeze=False)
+    top = max(share for *_, share in cells)
+    for axis, (name, (step, found)) in zip(axes.flat, maps.items(), strict=False):
+        image = draw_shares(axis, found, top)
+        axis.set_title(textwrap.fill(f"{name}, update {step}", 50))
+    for spare in axes.flat[len(maps) :]:
+        spare.remove()
+    figure.colorbar(image, ax=list(axes.flat[: len(maps)]), aspect=size[1] / 0.1, pad=0.02)
+    figure.suptitle(title)
+    figure.supxlabel("teacher layer")
+    figure.supylabel("student layer")
+    return figure, [("run", "student_layer", "teacher_layer", "share"), *cells]
+
+
+def rows_of(curves: Mapping[str, Mapping[str, Curve]]) -> Rows:
+    """Write curves by run and name in long form."""
+    found = [(run, name, curve) for run, named in curves.items() for name, curve in named.items()]
+    cells = [(run, step, name, value) for run, name, curve in found for step, value in curve.items()]
+    return [("run", "step", "name", "value"), *cells]
+
+
+def words(name: str) -> str:
+    """Write a name as words."""
+    return name.replace("_", " ")

@@ -1,6 +1,6 @@
 """AdamW with linear warm-up and linear decay, for one or more parts of a method that each have a schedule of their own.
 
-Source: released code (linear schedule of transformers; no decay of biases and layer norms, the gates' included).
+Source: released code (linear schedule of transformers; no decay of biases and layer norms).
 Departures: torch's fused AdamW, which differs from the plain one in rounding; `lazy_adamw` for word embeddings.
 """
 
@@ -100,7 +100,7 @@ class Updater:
     """Backward passes and updates of the parts of a method.
 
     Args:
-        parts: By the prefix of their flags: "" for the student, "gate_" for the gates.
+        parts: By the prefix of their flags; "" is the student.
         half: Scale the loss so that float16 gradients do not vanish.
     """
 
@@ -116,8 +116,7 @@ class Updater:
         """Make one update of every part from the gradients gathered so far.
 
         Returns:
-            The learning rates it was made with, `lr`, `gate_lr`, .., and the gradients' 2-norms, `grad_norm`,
-            `gate_grad_norm`, ..; in float16, where infinite ones are what the loss scale is found by, that scale.
+            The learning rates it was made with, PREFIX`lr`, and the gradients' 2-norms, PREFIX`grad_norm`; in float16, where infinite ones are what the loss scale is found by, that scale.
 
         Raises:
             FloatingPointError: No loss scale is small enough.

@@ -189,8 +189,9 @@ class Session:
 
     def steps(self) -> Iterator[int]:
         """Number the updates that are still to be made."""
-        for self.now in range(self.done + 1, self.total_step + 1):
-            yield self.now
+        for step in range(self.done + 1, self.total_step + 1):
+            self.now = step
+            yield step
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradient of a loss."""
