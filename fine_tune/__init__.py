@@ -1,4 +1,6 @@
-"""Task-specific distillation of BERT, one readable loop per method. The rooms, each importing only from those below it:
+"""Task-specific distillation of BERT, one readable loop per method.
+
+The rooms; each imports only from those below it.
 
 compare/      suites: methods x seeds, sweeps, tests of every pair, reports
 train/        methods.py, the table of methods and their flags; then one loop per method
@@ -22,7 +24,7 @@ Importing this package, `flags`, `tasks` or `train.methods` imports nothing heav
 
 import sys
 
-if sys.version_info < (3, 11):
+if sys.version_info < (3, 11):  # noqa: UP036 (of older Pythons this line is all that runs)
     script = sys.argv[0].rpartition("/")[2]
     sys.stderr.write("{}: error: Python 3.11 or later is needed, this is {}.{}\n".format(script, *sys.version_info[:2]))
     sys.exit(2)

@@ -46,9 +46,7 @@ ROWS = {
 
 def own_words(method: str) -> tuple[object, ...]:
     """Flags of its script that make it this method on these models."""
-    switches = [
-        (f"--{key}",) if value == "true" else (f"--{key}", value) for key, value in TABLE[method].fixed.items()
-    ]
+    switches = [(f"--{key}",) if value == "true" else (f"--{key}", value) for key, value in TABLE[method].fixed.items()]
     return (*(word for words in switches for word in words), *ROWS[method].words)
 
 

@@ -5,13 +5,16 @@ are no farther from it than torch's own float32 AdamW is; between the limits the
 usual learning rate, and within a fiftieth of the distance moved at a huge one.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from fine_tune.flags.shared import OptimConfig
-from fine_tune.run import optim
+from fine_tune.model.checkpoint import save_checkpoint
+from fine_tune.run import optim, session
 from fine_tune.run.lazy_adamw import LazyRows
 from fine_tune.run.optim import Part, Updater, linear_schedule
 
@@ -76,10 +79,17 @@ def lazy(config: OptimConfig, scale: float, every: int | None = None) -> tuple[H
     return model, rows_of
 
 
+def caught_up(config: OptimConfig, scale: float) -> Tensor:
+    """Weights after all updates, with those of all rows made."""
+    model, rows_of = lazy(config, scale)
+    rows_of.catch_up()
+    return model.words.weight.detach()
+
+
 def distances(config: OptimConfig, scale: float) -> tuple[float, float, float]:
     """Largest distances from the truth, of lazy and of dense float32 rows, and the mean distance from the start."""
     truth = dense(config, scale, torch.float64)
-    got = lazy(config, scale)[0].state_dict()["words.weight"]
+    got = caught_up(config, scale)
     plain = dense(config, scale, torch.float32)
     ours, theirs = (float((weight - truth).abs().max()) for weight in (got, plain))
     return ours, theirs, float((truth - start()).abs().mean())
@@ -114,29 +124,35 @@ def test_rows_never_read_only_decay():
     share = np.prod([1 - rate * config.weight_decay for rate in rates])
     assert share < 0.5
     model, rows = lazy(config, 1e-2)
-    torch.testing.assert_close(model.state_dict()["words.weight"][-UNREAD:], start()[-UNREAD:] * share)
+    rows.catch_up()
+    torch.testing.assert_close(model.words.weight[-UNREAD:], start()[-UNREAD:] * share)
     assert not rows.exp_avg[-UNREAD:].any() and not rows.exp_avg_sq[-UNREAD:].any()
-    model, _ = lazy(OptimConfig(lr=1e-2, weight_decay=0.0), 1e-2)
-    assert torch.equal(model.state_dict()["words.weight"][-UNREAD:], start()[-UNREAD:])
+    assert torch.equal(caught_up(OptimConfig(lr=1e-2, weight_decay=0.0), 1e-2)[-UNREAD:], start()[-UNREAD:])
 
 
-def test_the_state_of_the_parent_module_holds_all_rows_up_to_date():
+def test_reading_the_state_changes_no_weight_and_catching_up_brings_all_rows_up_to_date():
     model, rows = lazy(OptimConfig(lr=1e-2), 1e-2)
     waiting = rows.reached < UPDATES
     before = model.words.weight.detach().clone()
     assert waiting.sum() > ROWS / 2
+    assert torch.equal(model.state_dict()["words.weight"], before) and torch.equal(model.words.weight, before)
+    assert torch.equal(rows.reached < UPDATES, waiting)
+    rows.catch_up()
     saved = model.state_dict()["words.weight"].clone()
     assert (rows.reached == UPDATES).all()
-    assert torch.equal(saved, model.words.weight) and torch.equal(saved, model.state_dict()["words.weight"])
+    assert torch.equal(saved, model.words.weight)
     assert torch.equal(saved[~waiting], before[~waiting])
     assert (saved[waiting] != before[waiting]).any(1).all()
+    rows.catch_up()
+    assert torch.equal(saved, model.words.weight)
 
 
 @pytest.mark.parametrize("every", [7, *(pytest.param(every, marks=pytest.mark.slow) for every in (1, 150))])
 def test_reading_rows_between_updates_changes_rounding_only(every):
     config = OptimConfig(lr=1e-4)
     (one, a), (other, b) = lazy(config, 1e-2), lazy(config, 1e-2, every)
-    torch.testing.assert_close(one.state_dict()["words.weight"], other.state_dict()["words.weight"], rtol=0, atol=2e-6)
+    a.catch_up(), b.catch_up()
+    torch.testing.assert_close(one.words.weight, other.words.weight, rtol=0, atol=2e-6)
     torch.testing.assert_close(a.exp_avg, b.exp_avg, rtol=1e-4, atol=1e-10)
     torch.testing.assert_close(a.exp_avg_sq, b.exp_avg_sq, rtol=1e-4, atol=1e-12)
 
@@ -154,7 +170,8 @@ def test_a_learning_rate_of_zero_moves_nothing_and_gives_no_nan():
     model.words(torch.arange(5, 9)).sum().backward()
     rows.gradient()
     rows.step(1e-3)
-    saved = model.state_dict()["words.weight"]
+    rows.catch_up()
+    saved = model.words.weight
     assert saved.isfinite().all() and (saved[:9] != start()[:9]).all()
 
 
@@ -180,6 +197,8 @@ def trained(config: OptimConfig, is_lazy: bool, updates: int) -> dict[str, Tenso
             updater.backward(model(torch.randint(50, (4, 9))))
         updater.step()
         assert model.words.weight.grad is None
+    updater.catch_up()
+    assert not is_lazy or (updater.parts[""].lazy.reached == updates).all()
     return {name: value.clone() for name, value in model.state_dict().items()}
 
 
@@ -233,6 +252,33 @@ def test_a_run_ends_where_the_run_without_lazy_rows_ends(script, data, run, teac
     assert len(made) == 1
     one, other = data.state("lazy", 20), data.state("dense", 20)
     assert max(float((value - other[name]).abs().max()) for name, value in one.items()) <= 1e-5
+
+
+def test_every_checkpoint_is_saved_with_all_rows_up_to_date(data, run, teacher, monkeypatch):
+    """Though a state between two checkpoints is not."""
+    made, seen = [], []
+
+    class Seen(LazyRows):
+        def __init__(self, *given: object) -> None:
+            made.append(self)
+            super().__init__(*given)
+
+    def save(run_dir: Path, step: int, modules: dict[str, nn.Module]) -> None:
+        (rows,) = made
+        assert rows.now == step and (rows.reached == step).all()
+        save_checkpoint(run_dir, step, modules)
+        seen.append(step)
+        weights = torch.load(run_dir / f"model-{step}.pt", weights_only=True)
+        assert torch.equal(weights["encoder.embeddings.word_embeddings.weight"], rows.weight)
+
+    monkeypatch.setattr(optim, "LazyRows", Seen)
+    monkeypatch.setattr(session, "save_checkpoint", save)
+    base = (*flags("run_lad_distil", ""), "--experiment", "x", "--total_step", 5, "--ckpt_step", 2, "--lr", 1e-3)
+    run("run_lad_distil", *base, "--state_step", 1)
+    assert seen == [2, 4, 5]
+    words = [data.state("x", step)["encoder.embeddings.word_embeddings.weight"] for step in seen]
+    moved = (words[0] != words[1]).any(1)
+    assert moved[1:].all() and not words[0][0].any()  # rows that no batch reads decay, but for padding's zeros
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

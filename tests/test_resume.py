@@ -247,7 +247,9 @@ def test_a_damaged_state_is_told_and_kept(data, run, teacher, refused, monkeypat
 
 
 def test_resume_and_overwrite_contradict(refused, data, teacher):
-    assert "--resume continues a run, --overwrite replaces it; give one of them" in refused(*LAD, "--resume", "--overwrite")
+    assert "--resume continues a run, --overwrite replaces it; give one of them" in refused(
+        *LAD, "--resume", "--overwrite"
+    )
 
 
 def test_a_run_belongs_to_one_process(data, run, teacher, refused, monkeypatch):

@@ -295,8 +295,9 @@ def test_tasks_with_other_metrics(task, data, run, encoder, made):
 @pytest.mark.slow
 def test_every_method_can_be_compared_and_all_start_alike(data, run, teacher, made):
     """The learning rate of the first update is 0: a student of one update is as it started."""
-    maps = [f"{row}_user_defined.teacher_indices=2,4" for row in ("lad", "pkd_hidden", "pkd_cls")]
-    own = [word for setting in (*maps, "partial_lad.gate_indices=2") for word in ("--set", setting)]
+    maps = [f"{row}.gate_indices={gates}" for row, gates in (("lad_user_defined", "2,4"), ("partial_lad", "2"))]
+    maps += [f"{row}_user_defined.teacher_indices=2,4" for row in ("pkd_hidden", "pkd_cls")]
+    own = [word for setting in maps for word in ("--set", setting)]
     run("run_suite", *QUICK, *own, "--seeds", "1", "--total_step", 1, "--methods", ",".join(METHODS))
     assert [row["row"] for row in suite(data)] == ["teacher", *METHODS] and suite(data)[1]["accuracy_sd"] == ""
     start = data.state("s-fine_tune-1", 1)

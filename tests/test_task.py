@@ -11,7 +11,7 @@ import pytest
 
 from fine_tune.path import PROJECT, task_dir
 from fine_tune.tasks.rows import read_split
-from fine_tune.tasks.table import TASKS, task_named
+from fine_tune.tasks.table import SLICES, TASKS, task_named
 
 MNLI_HEADER = (
     "index\tpromptID\tpairID\tgenre\tsentence1_binary_parse\tsentence2_binary_parse\tsentence1_parse\tsentence2_parse\t"
@@ -154,13 +154,29 @@ def test_mnli_rows_without_a_majority_are_dropped() -> None:
 
 
 def test_mnli_in_json() -> None:
-    """multinli_1.0 is read like GLUE's files, which come first where both are there."""
+    """multinli_1.0 is read like GLUE's files."""
     row = {"sentence1": "A", "sentence2": "B", "annotator_labels": ["neutral"], "pairID": "1n"}
     lines = [json.dumps(row | {"gold_label": label}) for label in ("-", "entailment", "neutral", "contradiction")]
     write("mnli", "train", "\n".join(lines), ("mnli", "jsonl"))
     assert [row.label for row in read_split(TASKS["mnli"], "train")] == [0, 1, 2]
-    write("mnli", "train", "sentence1\tsentence2\tgold_label\nC\tD\tneutral\n")
-    assert texts("mnli") == ["C"]
+
+
+@pytest.mark.parametrize("split", [*TASKS["mnli"].splits, *SLICES])
+@pytest.mark.parametrize("there", [("train", "train"), ("test_matched", "dev_mismatched")])
+def test_mnli_in_two_layouts_is_refused(split: str, there: tuple[str, str]) -> None:
+    """Whichever split is read, and whichever files are there: they may be of other rows."""
+    ours = write("mnli", there[0], "sentence1\tsentence2\tgold_label\nC\tD\tneutral\n")
+    also = write("mnli", there[1], "{}", ("mnli", "jsonl"))
+    with pytest.raises(ValueError) as error:
+        read_split(TASKS["mnli"], split)
+    assert str(error.value) == (f"mnli is there in two layouts, {ours} and {also}: move the files of one of them away")
+
+
+def test_mnli_is_read_in_the_layout_that_is_there() -> None:
+    """Also where the split asked for is not: what gets it is told."""
+    write("mnli", "train", '{"sentence1": "A", "sentence2": "B", "gold_label": "neutral"}', ("mnli", "jsonl"))
+    with pytest.raises(FileNotFoundError, match=r"mnli/dev_matched.jsonl is not there; get it with: "):
+        read_split(TASKS["mnli"], "dev_matched")
 
 
 def test_broken_qqp_rows_are_skipped_and_counted(caplog: pytest.LogCaptureFixture) -> None:
@@ -191,7 +207,10 @@ BOOLQ = '{"passage": "P", "question": "Q", "label": true}\n'
         ("sst2", "index\tsentence\n0\tgood\n", 1, "missing column label; the header has index, sentence"),
         ("sst2", SST2 + "bad\n", 3, "expected 2 columns, got 1"),
         ("sst2", SST2 + "bad\t0\t0\n", 3, "expected 2 columns, got 3"),
-        ("sst2", SST2 + "\nbad\t0\n", 3, "expected 2 columns, got 1"),
+        ("sst2", SST2 + "\nbad\t0\n", 3, "a blank line; remove it"),
+        ("sst2", SST2 + " \t \nbad\t0\n", 3, "a blank line; remove it"),
+        ("sst2", SST2 + "\r\nbad\t0\r\n", 3, "a blank line; remove it"),
+        ("cola", "gj04\t1\t\tGood.\n\ngj04\t1\t\tGood.\n", 2, "a blank line; remove it"),
         ("sst2", SST2 + "bad\tno\n", 3, "unknown label 'no'; expected one of 0, 1"),
         ("sst2", SST2 + " \t0\n", 3, "empty text 'sentence'"),
         ("sst2", SST2.encode() + b"caf\xe9\t0\n", 3, "not UTF-8: invalid continuation byte at byte 3"),
@@ -207,6 +226,8 @@ BOOLQ = '{"passage": "P", "question": "Q", "label": true}\n'
         ("stsb", STSB + "A\tB\tnan\n", 2, "the score nan is not in 0..5"),
         ("stsb", STSB + "A\tB\t5.1\n", 2, "the score 5.1 is not in 0..5"),
         ("boolq", BOOLQ + "{\n", 2, "not JSON: "),
+        ("boolq", BOOLQ + "\n" + BOOLQ, 2, "a blank line; remove it"),
+        ("boolq", BOOLQ + " \n" + BOOLQ, 2, "a blank line; remove it"),
         ("boolq", BOOLQ + "[1]\n", 2, "expected a JSON object, got list"),
         ("boolq", BOOLQ + '{"passage": "P", "label": true}\n', 2, "missing text 'question'"),
         ("boolq", BOOLQ + '{"passage": 1, "question": "Q", "label": true}\n', 2, "missing text 'passage'"),

@@ -116,7 +116,8 @@ class Updater:
         """Make one update of every part from the gradients gathered so far.
 
         Returns:
-            The learning rates it was made with, PREFIX`lr`, and the gradients' 2-norms, PREFIX`grad_norm`; in float16, where infinite ones are what the loss scale is found by, that scale.
+            The learning rates it was made with, `lr`, and the gradients' 2-norms, `grad_norm`, each after its part's
+            prefix; in float16, where infinite gradients are what the loss scale is found by, that scale in their place.
 
         Raises:
             FloatingPointError: No loss scale is small enough.

@@ -210,7 +210,9 @@ def start(
         preflight.check_disk(cfg, flags[Pace], total, modules.values())
     batches, locate = partial(updates_of, cfg, run.rows), partial(row_ids, cfg, run.rows)
     work = Work(modules, run.devices.parts, updater, batches, teacher, watch, locate)
-    values = flags.values() | {"method": flags.method} | ({"layer_map": written(layer_map)} if layer_map else {})
+    values = needed_by_readers(run, modules[""]) | flags.values() | {"method": flags.method}
+    if layer_map:
+        values["layer_map"] = written(layer_map)
     beside = {prefix: part_config(run, prefix, module) for prefix, module in modules.items() if prefix}
     session = open_session(run, work, {"": values, **beside}, total)
     print_table(f"Run: {flags.method}", values | {"rows": len(run.rows), "devices": run.devices.names()})
@@ -240,6 +242,12 @@ def open_session(run: Prepared, work: Work, configs: Mapping[str, dict[str, obje
     open_folder(cfg, contents)
     board = log_dir(cfg.experiment, cfg.model, cfg.task)
     return Session(work, cfg.folder, board, pace, total_step, Snapshot(cfg.folder, modules.values(), work.updater))
+
+
+def needed_by_readers(run: Prepared, student: TrainedPart) -> dict[str, object]:
+    """Give what `load_config` asks of every run, for scripts that have no flags of it."""
+    dropout = cast(Classifier, without_projection(student)).dropout.p
+    return {"num_class": run.task.num_class, "max_seq_len": run.source.max_seq_len, "dropout": dropout}
 
 
 def new_part(run: Prepared, prefix: str, module: TrainedPart) -> Part:
