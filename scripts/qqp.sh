@@ -3,11 +3,11 @@
 # Settings: the development documents: 56850 updates with 5685 of warm-up (5 epochs of 11370).
 # The released scripts differ in --lr 5e-4 --softmax_temp 10 --hidden_mse_weight 1000. Not taken: all other large tasks
 # use 1e-4 in both sets, and 5e-4 was chosen for a student whose embeddings start at random.
-# The last update is a checkpoint, too.
+# Expected on dev: 90.6 with 6 of BERT-base's 12 layers (the authors' record). Not run here in full.
 . "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 
-"$PYTHON" run_lad_distil_epoch.py --teacher_exp "$TEACHER" --experiment "$EXPERIMENT" --task qqp \
-  --epoch 5 --warmup_rate 0.1 --lr 1e-4 --gate_lr 5e-7 \
+"$PYTHON" run_lad_distil.py --teacher_exp "$TEACHER" --experiment "$EXPERIMENT" --task qqp \
+  --total_step 56850 --warmup_step 5685 --lr 1e-4 --gate_lr 5e-7 \
   --softmax_temp 20 --soft_weight 0.7 --hard_weight 0.3 --hidden_mse_weight 500 \
   ${DEVICE_ID:+--device_id "$DEVICE_ID"} $RESUME $EXTRA_ARGS "$@"
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Fine-tunes the CoLA teacher and evaluates its checkpoints.
 # Settings: ours, not tuned; none were published. Those of MRPC, the published task next in size.
-# The last update is a checkpoint, too.
+# Expected: not known for these settings. Not run here in full.
 . "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 
 "$PYTHON" run_fine_tune.py --experiment "$TEACHER" --model bert --ptrain_ver "$ENCODER" --task cola \

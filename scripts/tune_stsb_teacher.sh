@@ -2,7 +2,7 @@
 # Fine-tunes the STS-B teacher and evaluates its checkpoints.
 # Settings: ours, not tuned; none were published. Those of MRPC, the published task next in size and in kind.
 # The task is regression: one output, squared error.
-# The last update is a checkpoint, too.
+# Expected: not known for these settings. Not run here in full.
 . "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 
 "$PYTHON" run_fine_tune.py --experiment "$TEACHER" --model bert --ptrain_ver "$ENCODER" --task stsb \

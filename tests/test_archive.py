@@ -261,7 +261,7 @@ def test_mrpc_can_be_an_archive(mirror: Path, tmp_path: Path) -> None:
 
 
 def test_multinli_stands_in_for_mnli(mirror: Path, tmp_path: Path) -> None:
-    """The authors' archive is used where GLUE's is not, unless GLUE's files would hide it."""
+    """The authors' archive is used where GLUE's is not; neither is put beside files of the other's layout."""
     row = '{"gold_label": "neutral", "sentence1": "A", "sentence2": "B"}\n'
     names = ("train", "dev_matched", "dev_mismatched")
     (mirror / "multinli_1.0.zip").write_bytes(
@@ -273,10 +273,20 @@ def test_multinli_stands_in_for_mnli(mirror: Path, tmp_path: Path) -> None:
 
     tsv = "index\tsentence1\tsentence2\tgold_label\n0\tA\tB\tneutral\n1\tA\tB\tentailment\n"
     (mirror / "MNLI.zip").write_bytes(packed({f"MNLI/{name}.tsv": tsv for name in names}))
+    folder = tmp_path / "data" / "fine_tune"
+    before = data(tmp_path)
+    told = f"{folder}/mnli/train.jsonl is of another layout than MNLI.zip; move {folder}/mnli away first"
+    with pytest.raises(ValueError, match=f"^{re.escape(told)}$"):
+        prepare(TASKS["mnli"], overwrite=True)
+    assert data(tmp_path) == before
+    shutil.rmtree(folder / "mnli")
     assert prepare(TASKS["mnli"], overwrite=True) == ("from MNLI.zip", dict.fromkeys(names, 2))
     (mirror / "MNLI.zip").unlink()
-    with pytest.raises(ValueError, match=r"MNLI/train.tsv would be read in place of multinli_1.0.zip"):
+    before = data(tmp_path)
+    told = f"{folder}/MNLI/train.tsv is of another layout than multinli_1.0.zip; move {folder}/MNLI away first"
+    with pytest.raises(ValueError, match=f"^{re.escape(told)}$"):
         prepare(TASKS["mnli"], overwrite=True)
+    assert data(tmp_path) == before
 
 
 def test_script(mirror: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -63,7 +63,7 @@ def old_teacher(encoder):
 def old_student(old_teacher):
     """A student of 2 layers with 24 positions."""
     sizes = {"num_hidden_layers": 2, "max_position_embeddings": 24}
-    return Classifier(student_encoder(old_teacher.encoder, sizes, 0.1), 2, 0.1).eval()
+    return Classifier(student_encoder(old_teacher.encoder.config, sizes, 0.1), 2, 0.1).eval()
 
 
 def assert_scored(data, model, tokenizer):
@@ -207,13 +207,13 @@ def test_a_crash_between_files_leaves_no_model_without_gates(tmp_path, monkeypat
 
     monkeypatch.setattr(torch, "save", crash)
     with pytest.raises(OSError, match="disk full"):
-        save_checkpoint(tmp_path, 5, nn.Linear(1, 1), gates)
+        save_checkpoint(tmp_path, 5, {"model": nn.Linear(1, 1), **gates.saved()})
     assert list_checkpoints(tmp_path) == [] and (tmp_path / "gate-1-5.pt").is_file()
 
 
 def test_gates_are_saved_by_their_zero_based_teacher_layer(tmp_path):
     gates = GateChain(GateShape(4, 3), 4, {0: 1, 1: 3})
-    save_checkpoint(tmp_path, 5, nn.Linear(1, 1), gates)
+    save_checkpoint(tmp_path, 5, {"model": nn.Linear(1, 1), **gates.saved()})
     assert {file.name for file in tmp_path.iterdir()} == {"model-5.pt", "gate-1-5.pt", "gate-2-5.pt", "gate-3-5.pt"}
     for layer, block in gates.blocks.items():
         fresh = HighwayGate(GateShape(4, 3))

@@ -1,17 +1,19 @@
 """Tests of teacher and student models: the library's own forward pass, dropout everywhere, shapes read off a file."""
 
+import json
 import shutil
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
-from transformers import AutoModel, BertConfig, BertModel
+from transformers import AlbertConfig, AlbertModel, AutoModel, BertConfig, BertModel
 
 from fine_tune.data.tokens import load_split, load_tokenizer
-from fine_tune.model.classifier import Classifier, bert_config_of
+from fine_tune.model.classifier import Classifier
 from fine_tune.model.copy_layers import init_student
-from fine_tune.model.encoder import pretrained_encoder, student_encoder
+from fine_tune.model.encoder import config_of_released, pretrained_encoder, student_encoder
+from fine_tune.model.load import load_run
 from fine_tune.tasks.table import TASKS
 
 
@@ -65,9 +67,9 @@ def test_dropout_is_set_everywhere(folder):
 
 
 def test_a_student_has_the_given_sizes_and_otherwise_its_teachers(encoder):
-    teacher = pretrained_encoder(encoder)
-    teacher.config.hidden_act = "relu"
-    student = student_encoder(teacher, {"num_hidden_layers": 2, "intermediate_size": 8, "type_vocab_size": None}, 0.25)
+    source = pretrained_encoder(encoder).config
+    source.hidden_act = "relu"
+    student = student_encoder(source, {"num_hidden_layers": 2, "intermediate_size": 8, "type_vocab_size": None}, 0.25)
     config = student.config
     assert (config.num_hidden_layers, config.intermediate_size, config.hidden_size) == (2, 8, 16)
     assert (config.hidden_act, config.type_vocab_size, config.vocab_size) == ("relu", 2, 60)
@@ -77,16 +79,85 @@ def test_the_shape_of_a_bert_is_read_off_its_checkpoint():
     sizes = {"vocab_size": 50, "hidden_size": 128, "num_hidden_layers": 11, "intermediate_size": 24}
     config = BertConfig(**sizes, num_attention_heads=2, max_position_embeddings=40, type_vocab_size=3)
     state = Classifier(BertModel(config), 2, 0.1).state_dict()
-    for heads in (None, 2):
-        read = bert_config_of(state, heads)
+    for heads in ({}, {"num_attention_heads": None}, {"num_attention_heads": 2}):
+        read = config_of_released(state, {"model": "bert", **heads})
+        assert isinstance(read, BertConfig)
         assert {name: getattr(read, name) for name in sizes} == sizes
         assert (read.num_attention_heads, read.max_position_embeddings, read.type_vocab_size) == (2, 40, 3)
+
+
+def test_the_shape_of_an_albert_is_read_off_its_checkpoint_but_for_the_number_of_its_layers():
+    sizes = {"vocab_size": 50, "embedding_size": 8, "hidden_size": 128, "intermediate_size": 24}
+    sizes |= {"max_position_embeddings": 40, "type_vocab_size": 3}
+    config = AlbertConfig(**sizes, num_hidden_layers=5, num_attention_heads=2)
+    state = Classifier(AlbertModel(config), 2, 0.1).state_dict()
+    for heads in ({}, {"num_attention_heads": None}, {"num_attention_heads": 2}):
+        read = config_of_released(state, {"model": "albert", "num_hidden_layers": 5, **heads})
+        assert isinstance(read, AlbertConfig)
+        assert {name: getattr(read, name) for name in sizes} == sizes
+        assert (read.num_attention_heads, read.num_hidden_layers) == (2, 5)
+
+
+RELEASED = {
+    "experiment": "old", "task": "sst2", "num_class": 2, "max_seq_len": 24, "dropout": 0.1, "seed": 42, "d_emb": 8,
+    "d_ff": 32, "d_model": 16, "num_attention_heads": 2, "num_hidden_layers": 4, "type_vocab_size": 2,
+}  # fmt: skip
+
+
+def write_student(data, kind, model, config):
+    """Write a student's folder as the released code leaves it; a change to None removes the key."""
+    folder = data.run("old", model=kind)
+    folder.mkdir(parents=True, exist_ok=True)
+    values = {name: value for name, value in (RELEASED | {"model": kind} | config).items() if value is not None}
+    (folder / "config.json").write_text(json.dumps(values), encoding="utf-8")
+    torch.save(model.state_dict(), folder / "model-7.pt")
+    return folder
+
+
+def test_a_released_albert_student_is_read(data, encoder, albert, inputs):
+    """Its tokenizer is the one that is named, its architecture that of its weights."""
+    model = Classifier(pretrained_encoder(albert), 2, 0.1).eval()
+    write_student(data, "albert", model, {})
+    loaded = load_run("old", "albert", TASKS["sst2"], None, encoder, "--ckpt")
+    assert loaded.step == 7 and loaded.model.num_layers == 4 and not loaded.model.training
+    state = model.state_dict()
+    assert set(state) == set(loaded.model.state_dict())
+    assert all(torch.equal(value, state[name]) for name, value in loaded.model.state_dict().items())
+    assert torch.equal(loaded.model(**inputs).logits, model(**inputs).logits)
+
+
+ASK = ("run_fine_tune_eval", "--experiment", "old", "--task", "sst2", "--device_id", -1)
+
+
+def test_a_released_albert_student_without_its_number_of_layers_is_refused(data, encoder, albert, refused):
+    write_student(data, "albert", Classifier(pretrained_encoder(albert), 2, 0.1), {"num_hidden_layers": None})
+    told = refused(*ASK, "--model", "albert", "--ptrain_ver", encoder)
+    assert "an ALBERT's weights do not show how many layers it has: config.json lacks num_hidden_layers" in told
+
+
+@pytest.mark.parametrize(
+    ("kind", "of", "lacks"),
+    [
+        ("bert", "albert", "encoder.encoder.layer.0.intermediate.dense.bias"),
+        ("albert", "bert", "encoder.encoder.albert_layer_groups.0.albert_layers.0.full_layer_layer_norm.weight"),
+        ("bert", None, "encoder.embeddings.word_embeddings.weight"),
+        ("albert", None, "encoder.embeddings.word_embeddings.weight"),
+    ],
+)
+def test_a_checkpoint_of_neither_is_refused_by_the_first_weight_that_it_lacks(
+    kind, of, lacks, data, encoder, albert, refused
+):
+    """Also one of the other architecture than the folder's name says."""
+    source = {"bert": encoder, "albert": albert}.get(of)
+    write_student(data, kind, Classifier(pretrained_encoder(source), 2, 0.1) if source else nn.Linear(3, 2), {})
+    told = refused(*ASK, "--model", kind, "--ptrain_ver", encoder)
+    assert told.endswith(f"no BERT or ALBERT: the checkpoint has no {lacks}")
 
 
 @pytest.mark.parametrize("embeddings", [False, True])
 def test_what_is_copied_is_told_and_the_rest_stays_random(encoder, embeddings):
     source = pretrained_encoder(encoder)
-    student = student_encoder(source, {"num_hidden_layers": 2, "max_position_embeddings": 24}, 0.1)
+    student = student_encoder(source.config, {"num_hidden_layers": 2, "max_position_embeddings": 24}, 0.1)
     before = {name: value.clone() for name, value in student.state_dict().items()}
     origin = init_student(student, source, {0: 1, 1: 3}, embeddings)
     assert origin == {
@@ -102,14 +173,14 @@ def test_what_is_copied_is_told_and_the_rest_stays_random(encoder, embeddings):
 
 def test_sizes_that_cannot_be_copied_are_refused_by_name(encoder):
     source = pretrained_encoder(encoder)
-    student = student_encoder(source, {"num_hidden_layers": 2, "intermediate_size": 8}, 0.1)
+    student = student_encoder(source.config, {"num_hidden_layers": 2, "intermediate_size": 8}, 0.1)
     with pytest.raises(ValueError, match="cannot copy layer 1: intermediate.dense.weight is .32, 16. .* but .8, 16."):
         init_student(student, source, {0: 1, 1: 3}, True)
 
 
 def test_a_layer_that_the_source_lacks_is_refused_by_number(encoder):
     source = pretrained_encoder(encoder)
-    student = student_encoder(source, {"num_hidden_layers": 2}, 0.1)
+    student = student_encoder(source.config, {"num_hidden_layers": 2}, 0.1)
     with pytest.raises(ValueError, match="cannot copy layer 5: the source has 4"):
         init_student(student, source, {0: 1, 1: 4}, True)
 

@@ -7,13 +7,15 @@ import pytest
 import torch
 from scipy import stats
 from sklearn import metrics as sk
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fine_tune.data.tokens import Split, load_split, load_tokenizer
 from fine_tune.losses import hard_target_loss
 from fine_tune.model.classifier import Classifier
 from fine_tune.model.encoder import pretrained_encoder
-from fine_tune.scores.metrics import best_checkpoints, decide
-from fine_tune.scores.predict import predict, save_prediction, save_submission, score
+from fine_tune.path import log_dir
+from fine_tune.scores.metrics import best_checkpoints, decide, score
+from fine_tune.scores.predict import predict, save_prediction, save_submission
 from fine_tune.tasks.table import TASKS
 
 CPU = torch.device("cpu")
@@ -165,6 +167,23 @@ def test_the_summary_ranks_the_selected_checkpoints(data, teacher, run, capsys):
     run("run_fine_tune_eval", *ask, "--ckpt", 3, "--dataset", "train")
     assert set(data.config("teacher", name="eval_train.json")["checkpoints"]) == {"4"}
     assert not (teacher / "prediction_train-2.tsv").exists()
+
+
+def test_scores_go_to_tensorboard_under_task_split_and_metric(data, teacher, run):
+    """Beside those of training; scored again, a split is replaced and the others stay."""
+    ask = ("--experiment", "teacher", "--task", "sst2", "--device_id", -1)
+    for more in ((), ("--dataset", "train"), ("--ckpt", 3)):
+        run("run_fine_tune_eval", *ask, *more)
+    board = EventAccumulator(str(log_dir("teacher", "bert", "sst2"))).Reload()
+    scored = {tag for tag in board.Tags()["scalars"] if not tag.startswith("train/")}
+    assert scored == {f"sst2/{split}/{name}" for split in ("dev", "train") for name in ("loss", "accuracy")}
+    for split, steps in (("dev", ["4"]), ("train", ["2", "4"])):
+        scores = data.config("teacher", name=f"eval_{split}.json")["checkpoints"]
+        assert list(scores) == steps
+        for name in ("loss", "accuracy"):
+            events = board.Scalars(f"sst2/{split}/{name}")
+            assert [str(event.step) for event in events] == steps
+            assert [event.value for event in events] == pytest.approx([scores[step][name] for step in steps], rel=1e-6)
 
 
 def test_loss_of_the_summary_is_the_mean_over_all_rows(data, teacher, run):

@@ -8,6 +8,7 @@ import warnings
 import pytest
 
 from fine_tune.plot import pictures as plot
+from fine_tune.plot import shares
 from fine_tune.plot.style import look
 from fine_tune.run.history import read_run, read_runs
 
@@ -120,7 +121,7 @@ def test_every_gate_of_the_log_is_drawn(write):
         {"step": step, **{f"gate_{layer}": layer / 100 + step / 1000 for layer in (2, 3, 11)}} for step in (1, 2)
     ]
     folders = [write("one", *entries), write("two", entries[0]), write("none", {"step": 1, "loss": 1})]
-    figure, _ = plot.gates(read_runs(folders))
+    figure, _ = shares.gates(read_runs(folders))
     drawn = [{str(line.get_label()): list(line.get_ydata()) for line in axis.lines} for axis in figure.axes]
     assert [axis.get_title() for axis in figure.axes] == ["one", "two"]
     assert [drawn[0].get(f"_child{index}") for index in (1, 2, 3)] == [
@@ -143,7 +144,7 @@ def test_one_checkpoint_is_a_point(write):
 
 def test_cells_show_percentages_and_the_embedding_output(write):
     config = {"method": "lad_no", "num_hidden_layers": 2}
-    figure, _ = plot.shares(read_runs([write("run", {"step": 3, **named({1: 0.25, 2: 0.9999})}, config=config)]))
+    figure, _ = shares.shares(read_runs([write("run", {"step": 3, **named({1: 0.25, 2: 0.9999})}, config=config)]))
     axis = figure.axes[0]
     assert axis.get_title() == "run, update 3"
     assert [tick.get_text() for tick in axis.get_xticklabels()] == ["emb", "1", "2"]

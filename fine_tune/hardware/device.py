@@ -42,14 +42,12 @@ def resolve_device(device_id: int | None, flag: str = "--device_id") -> torch.de
         device_id = 0 if count else -1
     if device_id >= count:
         gpus = f"its GPUs are 0..{count - 1}" if count else "it has no GPU that torch can use"
-        raise ValueError(
-            f"{flag} {device_id}: there is no such GPU on this machine, {gpus}; -1 is the CPU, without the flag the "
-            "best device is taken"
-        )
+        cure = "leave the flag out for the best device, or give --device_id -1 for the CPU"
+        raise ValueError(f"{flag}: this machine has no GPU {device_id}, {gpus}; {cure}")
     return torch.device("cpu") if device_id < 0 else torch.device("cuda", device_id)
 
 
-def home_device(device_id: int | None, *others: int | None) -> torch.device:
+def home_device(device_id: int | None, *others: int | None, flag: str = "--device_id") -> torch.device:
     """Resolve the device of the student, or of a model that is only read.
 
     Under torchrun every process has one device: a GPU of its own, or the CPU.
@@ -57,6 +55,7 @@ def home_device(device_id: int | None, *others: int | None) -> torch.device:
     Args:
         device_id: `--device_id`; None for the best.
         others: Device numbers of the other models; None where they follow the student.
+        flag: The flag that was typed, for messages.
 
     Raises:
         ValueError: There is no such device, or torchrun is to place the models and a flag does, too.
@@ -68,7 +67,7 @@ def home_device(device_id: int | None, *others: int | None) -> torch.device:
             )
         if device_id is None and torch.cuda.is_available():
             device_id = rank.local_rank()
-    return resolve_device(device_id)
+    return resolve_device(device_id, flag)
 
 
 def device_number(device: torch.device) -> int:

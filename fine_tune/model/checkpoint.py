@@ -58,9 +58,11 @@ def pick_checkpoint(run_dir: Path, step: int | None, flag: str) -> int:
         FileNotFoundError: There is no such checkpoint.
     """
     steps = list_checkpoints(run_dir)
-    if not steps or (step is not None and step not in steps):
-        there = ", ".join(map(str, steps)) or "none"
-        raise FileNotFoundError(f"{flag} {step if step is not None else ''}: {run_dir} has the checkpoints: {there}")
+    if not steps:
+        raise FileNotFoundError(f"{flag}: {run_dir} has the checkpoints: none")
+    if step is not None and step not in steps:
+        nearest, there = min(steps, key=lambda other: abs(other - step)), ", ".join(map(str, steps))
+        raise FileNotFoundError(f"{flag} {step}: {run_dir} has the checkpoints: {there}; the nearest is {nearest}")
     return steps[-1] if step is None else step
 
 

@@ -29,10 +29,6 @@ def settled_duration(
     if total < 1:
         raise ValueError(f"--epoch {epoch:g} of {rows} rows is not one update of --batch_size {batch_size}")
     warmup = steps.warmup_step if steps.warmup_step is not None else max(1, round(total * epochs.warmup_rate))
-    if warmup >= total:
-        logger.warning(
-            "warm-up (%d updates) is not over by the last update (%d): lr stays below its peak", warmup, total
-        )
     return dataclasses.replace(steps, total_step=total, warmup_step=warmup), epochs
 
 

@@ -35,6 +35,19 @@ STATE_FLOATS = 3
 """A state has the weights and two moments of each."""
 
 
+@contextlib.contextmanager
+def way_out() -> Iterator[None]:
+    """Name the way out of whatever a check inside refuses.
+
+    Raises:
+        ValueError: As the check, with the flag that skips it.
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{error} (--no_preflight starts without this check)") from None
+
+
 def check_schedule(steps: StepConfig, prefix: str = "") -> None:
     """Refuse a warm-up that never ends.
 

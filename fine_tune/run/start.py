@@ -64,7 +64,8 @@ def resolve(flags: Flags) -> Settings:
     cfg, outputs, precision = flags[RunConfig], flags.get(OutputsConfig), flags[PrecisionConfig]
     tdevice_id = outputs.tdevice_id if outputs else None
     own = {prefix: flags.values()[f"{prefix}device_id"] for prefix in flags.parts}
-    home = home_device(cfg.device_id, tdevice_id, *own.values())
+    typed = "--num_gpu" if any(word.partition("=")[0] == "--num_gpu" for word in flags.command) else "--device_id"
+    home = home_device(cfg.device_id, tdevice_id, *own.values(), flag=typed)
     parts = {
         prefix: home if number is None else resolve_device(number, f"--{prefix}device_id")
         for prefix, number in own.items()
@@ -130,10 +131,11 @@ def prepare(settings: Settings, read: Callable[[Settings], Source] = read_teache
     }
     flags = flags.settled(*source.settled, steps, epochs, **parts)
     if cfg.preflight:
-        for prefix, own in {"": flags, **parts}.items():
-            preflight.check_schedule(own[StepConfig], prefix)
-        preflight.check_rows(rows, source.tokenizer)
-        source.check(rows)
+        with preflight.way_out():
+            for prefix, own in {"": flags, **parts}.items():
+                preflight.check_schedule(own[StepConfig], prefix)
+            preflight.check_rows(rows, source.tokenizer)
+            source.check(rows)
     return Prepared(flags, task, devices, source, rows)
 
 
@@ -153,7 +155,8 @@ def build_student(run: Prepared, matched: bool = True, named: LayerMap | None = 
     """
     classifier, origin = new_student(run.flags[StudentConfig], run.teacher, named)
     if run.flags[RunConfig].preflight:
-        preflight.check_size(run.teacher.model, classifier)
+        with preflight.way_out():
+            preflight.check_size(run.teacher.model, classifier)
     if not matched:
         return classifier, origin
     student, projection = matched_to(classifier, run.teacher.model.width)
@@ -207,7 +210,8 @@ def start(
         half=flags[PrecisionConfig].precision == "fp16",
     )
     if cfg.preflight:
-        preflight.check_disk(cfg, flags[Pace], total, modules.values())
+        with preflight.way_out():
+            preflight.check_disk(cfg, flags[Pace], total, modules.values())
     batches, locate = partial(updates_of, cfg, run.rows), partial(row_ids, cfg, run.rows)
     work = Work(modules, run.devices.parts, updater, batches, teacher, watch, locate)
     values = needed_by_readers(run, modules[""]) | flags.values() | {"method": flags.method}
