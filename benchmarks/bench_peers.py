@@ -64,7 +64,6 @@ class Job:
     """What is to be done, and how far a contender has come with it in this round."""
 
     def __init__(self, args: argparse.Namespace) -> None:
-        """Read and tokenise."""
         self.args, self.tokenizer = args, load_tokenizer(args.encoder)
         self.split = load_split(TASKS["sst2"], "train", self.tokenizer, args.max_seq_len)
         self.rows = rows(self.split)

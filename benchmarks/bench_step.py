@@ -84,7 +84,6 @@ class Contest:
     """
 
     def __init__(self, args: argparse.Namespace, device: torch.device, between: Callable[[], dict[str, float]]) -> None:
-        """Start before the first update."""
         self.our_steps, self.wanted = args.our_steps, args.rounds
         self.device, self.between = device, between
         self.done, self.tokens, self.rounds = 0, list[int](), list[dict[str, float]]()

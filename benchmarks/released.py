@@ -34,7 +34,6 @@ class Released(ABC):
     """
 
     def __init__(self, teacher: Loaded, batch_size: int, device: torch.device) -> None:
-        """Read the raw rows, build the models."""
         self.teacher, self.device = teacher, device
         self.task = TASKS[teacher.config["task"]]
         self.rows = self.shuffled(batch_size)

@@ -4,6 +4,7 @@ import http.server
 import io
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys

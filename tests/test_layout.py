@@ -107,3 +107,33 @@ def test_flags_and_table_load_nothing_heavy():
     code = "import sys, fine_tune.train.methods; print({'torch', 'transformers', 'numpy', 'pandas'} & set(sys.modules))"
     told = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert told.stdout == "set()\n"
+
+
+LOOPS = {
+    node.name: node
+    for file in (PACKAGE / "train").glob("*.py")
+    for node in ast.parse(file.read_text(encoding="utf-8")).body
+    if isinstance(node, ast.FunctionDef) and (node.name.startswith("train_") or node.name == "fine_tune")
+}
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_loop_fits_on_a_screen(name):
+    """At most 60 lines and five arguments; an update, its micro-batches, and no branch inside."""
+    loop = LOOPS[name]
+    assert loop.end_lineno - loop.lineno < 60 and len(loop.args.args) + len(loop.args.kwonlyargs) <= 5
+    assert [type(node) for node in ast.walk(loop) if isinstance(node, ast.For)] == [ast.For, ast.For]
+    assert not [node for node in ast.walk(loop) if isinstance(node, ast.If | ast.IfExp)]
+    assert "to_device" not in ast.unparse(loop)
+
+
+def test_every_method_has_one_of_the_loops():
+    from fine_tune.train.methods import METHODS
+
+    used = {
+        name
+        for script in {method.script for method in METHODS.values()}
+        for name in LOOPS
+        if name in (PROJECT / f"{script}.py").read_text(encoding="utf-8")
+    }
+    assert used == set(LOOPS) and len(LOOPS) == 8

@@ -68,7 +68,7 @@ def test_every_picture_has_its_numbers_beside_it(run, write, tmp_path, capsys):
     alp = write("alp", {"step": 10, "loss": 1.0, "lr": 1e-4, "attn_1_1": 0.25, "attn_1_2": 0.75})
     out = tmp_path / "new" / "out"
     run("plot_run", lad, alp, "--out", out)
-    names = ["losses", "gates", "shares", "attention", "scores", "spread"]
+    names = ["losses", "gates", "shares", "attention", "spread", "scores"]
     files = [out / f"{name}.{kind}" for name in names for kind in ("png", "csv")]
     assert capsys.readouterr().out.split() == [str(file) for file in files]
     assert sorted(out.iterdir()) == sorted(files) and not list(lad.glob("*.png"))

@@ -69,7 +69,6 @@ class Suite:
     report_only: bool
 
     def __post_init__(self) -> None:
-        """Name the folder of logs and report, mark the teacher; check the split, which is read at the end only."""
         self.folder = suite_dir(self.name)
         home = run_dir(self.teacher["teacher_exp"], self.teacher["tmodel"], self.task.name)
         self.teacher_sha256 = digest(home / f"model-{self.teacher['tckpt']}.pt")

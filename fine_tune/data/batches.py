@@ -1,11 +1,10 @@
-"""Rows to batches: ordered by a pure function, of one length where possible, dealt to the processes of a run.
+"""Rows to batches: the order is a pure function, rows of a batch have one length where possible.
 
-The order of the rows depends on nothing but (lengths, batch_size, seed, epoch), so a run can go on at any update, and
-no generator is shared with anything else. Shapes: B batch, S tokens.
+The order depends only on (lengths, batch_size, seed, epoch): a run can resume at any update, and nothing else that
+draws random numbers can change it. Shapes: B batch, S tokens.
 
-Departures from the released code, which pads every sentence to `max_seq_len`: rows of the same length share a batch, so
-that it has no padding, and what is left over of each length fills batches of neighbouring lengths, as wide as their
-longest row.
+Departure from the released code, which pads every sentence to `max_seq_len`: rows of the same length share a batch
+without padding; what is left over of each length fills batches of neighbouring lengths, padded to their longest row.
 """
 
 from collections.abc import Iterator
@@ -62,7 +61,7 @@ def by_length(rows: NDArray[np.int64], lengths: NDArray[np.int64]) -> list[NDArr
 
 
 def batch_rows(lengths: NDArray[np.int64], batch_size: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
-    """Cut one epoch into batches, as many as can be of a single length: every row exactly once, one short batch."""
+    """Cut one epoch into batches, as many as possible of a single length; every row once, at most one short batch."""
     generator = np.random.default_rng([seed, epoch])
     batches, rest = [], []
     for alike in by_length(generator.permutation(len(lengths)), lengths):
@@ -116,7 +115,7 @@ def updates(
 
     def share(rows: NDArray[np.int64]) -> list[Batch]:
         mine = rows[process::world_size]
-        if len(mine) == 0:  # the others wait for this process all the same
+        if len(mine) == 0:  # the other processes wait for this one all the same
             return [micro_batch(rows[:1], 0.0)]
         parts = (mine[at : at + micro_size] for at in range(0, len(mine), micro_size))
         # Gradients are averaged over the processes.

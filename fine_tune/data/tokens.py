@@ -1,6 +1,6 @@
-"""Text to tokens: a split is tokenised once per (content of its file, tokenizer, max_seq_len), and kept.
+"""Text to tokens: a split is tokenised once per (content of its file, tokenizer, max_seq_len) and cached.
 
-What is kept are flat arrays, memory-mapped. Shapes: B batch, S tokens.
+The cache holds flat arrays, which are memory-mapped. Shapes: B batch, S tokens.
 
 Departure from the released code, which tokenises twice per step.
 """
@@ -67,7 +67,6 @@ class Split:
     key: str
 
     def __len__(self) -> int:
-        """Rows."""
         return len(self.row_id)
 
     @property
@@ -140,7 +139,7 @@ def load_split(task: Task, name: str, tokenizer: PreTrainedTokenizerFast, max_se
 
 @contextlib.contextmanager
 def reading_cache(folder: Path) -> Iterator[None]:
-    """Read a cache inside; what its files raise for being damaged becomes one line.
+    """Turn what damaged files of a cache raise inside into one line.
 
     Raises:
         ValueError: They are; the message names the folder to delete.

@@ -1,8 +1,8 @@
-"""In which floating-point format matrix products are computed (`--precision`, `--amp`).
+"""The floating-point format of matrix products (`--precision`, `--amp`).
 
 Parameters that learn, losses, norms and statistics of targets are float32 always. Beside torch's autocast:
 
-1. A frozen model keeps its matrices in the low precision: autocast would convert them anew in every step.
+1. A frozen model stores its matrices in the low precision; autocast would convert them in every step.
 2. On a CPU, the states between the layers are in the low precision, too; layer norms compute in float32 inside.
 """
 

@@ -15,7 +15,6 @@ class Meter:
     """Weighted means of scalars between two log entries, summed on their device and read once."""
 
     def __init__(self) -> None:
-        """Start empty."""
         self.total: dict[str, Tensor] = {}
         self.weight = 0.0
 

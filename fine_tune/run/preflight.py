@@ -1,7 +1,7 @@
-"""What is checked before a run starts, so that no wrong one does (`--no_preflight` skips it).
+"""The checks before a run starts (`--no_preflight` skips them): schedule, disk, sizes, tokens, rows, teacher.
 
-Everything here reads; nothing is written. Every finding is a `ValueError` of one line: cause, values, cure. Whether the
-teacher knows the task: `judge`.
+They only read. Every finding is a `ValueError` of one line: cause, values, cure. Whether the teacher knows its task is
+decided in `teacher_check`.
 """
 
 import contextlib
@@ -28,11 +28,11 @@ from fine_tune.tasks.table import SLICES, TASKS, Task
 logger = logging.getLogger(__name__)
 
 UNKNOWN = 0.2
-"""Share of unknown tokens that is refused."""
+"""Refuse rows with this share of unknown tokens."""
 LEAK, USUAL_LEAK = 0.1, 0.02
-"""Share of dev rows in the training rows that is refused, and that is told; benchmarks have some in common."""
+"""Refuse, or mention, this share of dev rows among the training rows; benchmarks have a few in common."""
 STATE_FLOATS = 3
-"""A state has the weights and two moments of each."""
+"""A state holds every weight and its two moments."""
 
 
 @contextlib.contextmanager
@@ -49,10 +49,10 @@ def way_out() -> Iterator[None]:
 
 
 def check_schedule(steps: StepConfig, prefix: str = "") -> None:
-    """Refuse a warm-up that never ends.
+    """Refuse a warm-up that is as long as the run.
 
     Raises:
-        ValueError: It is as long as the run.
+        ValueError: It is.
     """
     assert steps.total_step is not None and steps.warmup_step is not None
     if steps.warmup_step >= max(2, steps.total_step):  # one update is all warm-up

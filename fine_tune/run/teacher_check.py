@@ -1,8 +1,8 @@
-"""Whether a teacher knows its task: its answers on some hundred labelled rows, before a student learns from it.
+"""Checks whether a teacher knows its task, on some hundred labelled rows, before a student learns from it.
 
-The rows are read in growing portions until the judgement is clear, for some seconds at most. A teacher is refused only
-on evidence: rows where it answers like chance, rows that it would get right with its classes swapped, or far fewer
-right than were recorded. What the rows do not settle is let through.
+It reads rows in growing portions until the result is clear, for a few seconds at most. A teacher is refused only on
+evidence: it answers like chance, it would be right with its classes swapped, or its score is far below the recorded
+one. If the rows do not decide, it is accepted.
 """
 
 import itertools
@@ -26,15 +26,15 @@ logger = logging.getLogger(__name__)
 
 SECONDS = 6.0
 ROWS = (32, 64, 128, 256, 512)
-"""Rows after which a judgement is made."""
+"""Rows after which the answers are looked at."""
 ENOUGH = 256
-"""Rows from which on doubt counts against the teacher; half as many, if it always says the same."""
+"""From this many rows on, doubt counts against the teacher; from half as many if it always gives the same answer."""
 MARGIN = 0.02
-"""A score so much above that of the largest class, or of no correlation, says that something was learned."""
+"""A score this far above that of the largest class, or above no correlation, means that something was learned."""
 SURE = 0.99
-"""A recorded accuracy above counts as this: of hundreds of rows, one more may be wrong by rounding."""
+"""A recorded accuracy above this counts as this: rounding may turn one row in some hundred."""
 CLEAR, DOUBT = 1e-6, 0.05
-"""p below which something is clear, and above which an association of answers and labels is in doubt."""
+"""Below the first p a finding is clear; above the second, answers and labels may have nothing in common."""
 
 Answers = NDArray[Any]
 

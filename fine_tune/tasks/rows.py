@@ -25,7 +25,6 @@ class RowError(ValueError):
     """A row that cannot be used; `broken` if it lacks a field."""
 
     def __init__(self, reason: str, broken: bool = False) -> None:
-        """Keep the reason."""
         super().__init__(reason)
         self.broken = broken
 

@@ -1,10 +1,9 @@
-"""Teacher outputs on disk (`--teacher_cache`): computed once, read in every epoch of every run that asks for the same.
+"""Teacher outputs on disk (`--teacher_cache`): computed once, then read in every epoch and every later run.
 
 Stored without padding, one folder per (rows, tokenizer, teacher checkpoint, precision, level, layers): `logits.npy`
 (N, C) float32, and `states.npy`, (N, L, D) for the level `cls`, (tokens, L, D) for `states`, in the precision of the
-run. A sentence is one stretch of that file, and the system is told of every update one update ahead. On a CPU what is
-stored is the live teacher's own, to the last bit; the largest difference found on some batches is noted in the folder
-and said at every start.
+run. The rows of an update are read ahead while the update before it runs. On a CPU the stored outputs equal the live
+teacher's to the last bit; the largest difference on some batches is noted in the folder and logged at every start.
 
 Prior art: TextBrewer caches logits in memory, for frozen batches. Source of sizes: N rows, D width, C classes.
 """
@@ -174,7 +173,7 @@ def fill(
 
 
 def new_array(file: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
-    """Create an array on disk; its room is taken at once, since writing to a full disk would kill the process.
+    """Create an array on disk and reserve its space: a memory-mapped write to a full disk would kill the process.
 
     Raises:
         OSError: The disk is full.

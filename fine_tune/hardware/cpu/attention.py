@@ -1,13 +1,12 @@
 """Scaled dot-product attention on a CPU, in the form in which transformers calls it: `on_cpu` and `by_length`.
 
-`on_cpu` writes the products out where torch's own function is slower: with dropout, for which torch draws a number per
-attention weight, one after the other, and in bfloat16. There oneDNN multiplies, which makes a kernel for every shape:
-forward and backward products share theirs, and lengths come in multiples of `LENGTHS`. torch.compile is given
-the formula.
+`on_cpu` writes the products out where torch's own function is slower: with dropout, for which torch draws one number
+per attention weight, and in bfloat16. There oneDNN multiplies, which builds a kernel for every shape; forward and backward
+products share theirs, and lengths are rounded up to multiples of `LENGTHS`. torch.compile gets the plain formula.
 
-`by_length` attends within a padded batch as if there were no padding: rows of the same length together, no mask. So
-what a sentence gets does not depend on the other sentences of its batch, to the last bit, as torch computes all rows of
-a product alike on a CPU.
+`by_length` attends within a padded batch as if there were no padding: rows of the same length together, no mask. On a
+CPU torch computes all rows of a product alike, so a sentence's result does not depend, to the last bit, on the other
+sentences of its batch.
 """
 
 import math
@@ -23,7 +22,7 @@ from fine_tune.hardware.cpu.dropout import drawn, drop, scaled
 from fine_tune.hardware.cpu.row_blocks import computed
 
 LENGTHS = 4
-"""Tokens by which lengths differ inside attention in bfloat16, so that oneDNN keeps fewer kernels."""
+"""Multiple to which lengths are rounded up in bfloat16, so that oneDNN keeps fewer kernels."""
 
 
 class Attention(torch.autograd.Function):

@@ -1,8 +1,8 @@
-"""Dropout whose masks cost little on a CPU: torch draws one number per value there, one after the other.
+"""Dropout with cheap masks on a CPU, where torch draws one number per value.
 
-Sixteen random bits decide over a value, four values to a draw of torch's own generator, so the probability is a
-multiple of 2^-16: 0.1 becomes 0.100006. torch.compile, whose own random numbers cost as much, calls the same draws.
-On other devices it is torch's dropout.
+Here one draw of torch's generator serves four values, with 16 random bits each; so the probability is a multiple of
+2^-16: 0.1 becomes 0.100006. torch.compile calls the same draws, as its own random numbers are as slow. On other devices
+it is torch's dropout.
 """
 
 import torch
@@ -21,9 +21,9 @@ def drop(values: Tensor, p: float) -> Tensor:
 
 @torch.library.custom_op("fine_tune::drawn", mutates_args=(), tags=[torch.Tag.nondeterministic_seeded])
 def drawn(values: Tensor, p: float) -> Tensor:
-    """Draw for each of some values whether it stays, on a CPU; False with probability `p`.
+    """Draw a mask for values on a CPU; False with probability `p`.
 
-    Tagged as random: what torch.compile computes again in the backward pass has to be drawn alike.
+    Tagged as random, so that torch.compile repeats the same draws where it recomputes in the backward pass.
     """
     count = values.numel()
     draws = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)
@@ -34,12 +34,12 @@ def drawn(values: Tensor, p: float) -> Tensor:
 
 @drawn.register_fake
 def like_drawn(values: Tensor, p: float) -> Tensor:
-    """Tell torch.compile what `drawn` returns."""
+    """Describe the result of `drawn` to torch.compile."""
     return values.new_empty(values.shape, dtype=torch.bool)  # in order, whatever the order of the values
 
 
 def scaled(values: Tensor, keep: Tensor | None, p: float) -> Tensor:
-    """Zero what `keep` is False for, and scale up the others; None keeps all values as they are."""
+    """Zero the values where `keep` is False, and scale up the others; None keeps all values as they are."""
     if keep is None:
         return values
     # Despite its name just what is wanted: values * keep * scale, in one pass.

@@ -1,4 +1,4 @@
-"""GELU that computes blocks of rows on a CPU, see `blocks`."""
+"""GELU in blocks of rows on a CPU, see `row_blocks`."""
 
 from typing import Any
 

@@ -1,9 +1,9 @@
 """Linear layers for a CPU: float32 by oneDNN, blocks of rows, gradients of weights gathered in float32.
 
-For float32 torch calls MKL, which on processors of other makers than Intel keeps to AVX2: half the rate or less. With
-AVX-512 oneDNN does better, which torch calls for bfloat16 anyhow. The format is the same, float32 throughout; sums are
-taken in another order. Rows come in blocks (see `blocks`), and the parts of a weight's gradient are added up in
-float32. GPUs, torch.compile, and float32 without AVX-512 go torch's way.
+For float32 torch calls MKL, which uses only AVX2 on processors that are not Intel's: half the rate or less. With
+AVX-512 oneDNN is faster; torch calls it for bfloat16 anyway. The format stays float32; sums are taken in another order.
+Rows come in blocks (see `row_blocks`), and the parts of a weight's gradient are added up in float32. GPUs,
+torch.compile, and float32 without AVX-512 use torch's own product.
 """
 
 from typing import Any

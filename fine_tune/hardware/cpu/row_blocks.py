@@ -1,9 +1,8 @@
-"""Operators on a CPU, applied to a block of rows at a time, so that few kernels are kept and none lies among tensors.
+"""Operators on a CPU, applied to a block of rows at a time, so that oneDNN keeps few kernels.
 
-oneDNN makes a kernel for every number of rows an operator meets, of half a megabyte, a dozen of them for every length
-of a sentence, and keeps them. Rows in blocks come in few numbers. What is made stays for good; allocated between
-tensors that come and go, it would leave the C library with holes that fit none of the next step's. So a kernel is made
-in a thread of its own, to which glibc gives memory apart.
+oneDNN builds a kernel of half a megabyte for every number of rows that an operator meets, a dozen for every sentence
+length, and keeps them all. In blocks, few numbers of rows occur. Allocated among tensors, a kernel would fragment the
+heap for good, so it is built in a separate thread, for which glibc uses another arena.
 """
 
 from collections.abc import Callable
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 ROWS = 512
-"""Rows of a block: products of fewer are slower, larger blocks keep more kernels."""
+"""Rows of a block: smaller blocks are slower, larger ones mean more kernels."""
 
 Operator = Callable[..., Tensor]
 
@@ -45,7 +44,7 @@ def by_block(operator: Operator, rows: tuple[Tensor, ...], *others: Tensor | Non
 
 
 def computed(operator: Operator, *arguments: Tensor | None) -> Tensor:
-    """Compute `operator(*arguments)`; for tensors of new shapes once before in a thread of its own."""
+    """Compute `operator(*arguments)`; for new shapes run it once before in a separate thread, to build its kernel."""
     threads = torch.get_num_threads()
     shapes = (None if each is None else (each.shape, each.stride(), each.dtype) for each in arguments)
     kernel = (operator, threads, *shapes)
@@ -58,6 +57,6 @@ def computed(operator: Operator, *arguments: Tensor | None) -> Tensor:
 
 @torch.no_grad()
 def make(operator: Operator, threads: int, arguments: tuple[Tensor | None, ...]) -> None:
-    """Run an operator for the sake of its kernel, which is made for a number of threads."""
+    """Run an operator to have its kernel built, for a given number of threads."""
     torch.set_num_threads(threads)
     operator(*arguments)
