@@ -40,7 +40,7 @@ def device_of(num_gpu: str) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Wire and train."""
+    """Read the flags, build what is trained, train it."""
     parser = build_parser()
     args = parser.parse_args(argv)
     with usage_errors(parser):

@@ -9,16 +9,16 @@ Loop: `fine_tune/train/kd.py`.
 from collections.abc import Sequence
 
 from fine_tune.flags.parser import Parser, usage_errors
-from fine_tune.train.methods import LogitConfig, method_parser
+from fine_tune.train.methods import METHODS, LogitConfig, method_parser
 
 
 def build_parser() -> Parser:
-    """Take the flags of this script's methods."""
+    """Build the command line: shared flags and those of this script's methods."""
     return method_parser("run_kd_distil", __doc__)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Wire and train."""
+    """Read the flags, build what is trained, train it."""
     parser = build_parser()
     args = parser.parse_args(argv)
     with usage_errors(parser):
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         run = prepare(resolve(flags))
         student, origin = build_student(run, matched=False)
-        teacher = open_teacher(run, Needs("logits"))
+        teacher = open_teacher(run, Needs(METHODS[flags.method].needs))
         session = start(run, {"": student}, teacher, origin=origin)
 
     with session:

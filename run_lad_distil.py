@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Distil a fine-tuned teacher into a smaller student by LAD, for a number of updates.
+"""Distil a fine-tuned teacher into a smaller student by LAD.
 
     python run_lad_distil.py --teacher_exp teacher --experiment LAD --task sst2 --total_step 6000 --warmup_step 600
 
-Loop: `fine_tune/train/lad.py`. In epochs: `run_lad_distil_epoch.py`. Recipes: `scripts/<task>.sh`.
+Loop: `fine_tune/train/lad.py`. `run_lad_distil_epoch.py` differs only in the default weight of the hidden loss: 1, here
+100. Recipes: `scripts/<task>.sh`.
 """
 
 from collections.abc import Sequence
@@ -13,12 +14,12 @@ from fine_tune.train.methods import ChainConfig, HiddenConfig, MapConfig, method
 
 
 def build_parser() -> Parser:
-    """Take the flags of this script's methods."""
+    """Build the command line: shared flags and those of this script's methods."""
     return method_parser("run_lad_distil", __doc__)
 
 
 def main(argv: Sequence[str] | None = None, parser: Parser | None = None) -> None:
-    """Wire and train."""
+    """Read the flags, build what is trained, train it."""
     parser = parser or build_parser()
     args = parser.parse_args(argv)
     with usage_errors(parser):
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None, parser: Parser | None = None) -> Non
         session = start(run, parts, teacher, origin=origin, layer_map=follows, watch=SpreadWatch())
 
     with session:
-        train_lad(session, teacher, *session.models.values(), weights=flags[HiddenConfig])
+        train_lad(session, teacher, session.models[""], session.models["gate_"], flags[HiddenConfig])
 
 
 if __name__ == "__main__":

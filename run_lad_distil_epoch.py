@@ -19,7 +19,7 @@ def build_parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Wire and train."""
+    """Read the flags, build what is trained, train it."""
     run_lad_distil.main(argv, build_parser())
 
 

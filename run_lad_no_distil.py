@@ -13,12 +13,12 @@ from fine_tune.train.methods import HiddenConfig, MapConfig, method_parser
 
 
 def build_parser() -> Parser:
-    """Take the flags of this script's methods."""
+    """Build the command line: shared flags and those of this script's methods."""
     return method_parser("run_lad_no_distil", __doc__)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Wire and train."""
+    """Read the flags, build what is trained, train it."""
     parser = build_parser()
     args = parser.parse_args(argv)
     with usage_errors(parser):
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         session = start(run, parts, teacher, origin=origin, layer_map=follows, watch=SpreadWatch())
 
     with session:
-        train_lad(session, teacher, *session.models.values(), weights=flags[HiddenConfig])
+        train_lad(session, teacher, session.models[""], session.models["gate_"], flags[HiddenConfig])
 
 
 if __name__ == "__main__":

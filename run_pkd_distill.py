@@ -14,12 +14,12 @@ from fine_tune.train.methods import METHODS, HiddenConfig, MapConfig, method_par
 
 
 def build_parser() -> Parser:
-    """Take the flags of this script's methods."""
+    """Build the command line: shared flags and those of this script's methods."""
     return method_parser("run_pkd_distill", __doc__)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Wire and train."""
+    """Read the flags, build what is trained, train it."""
     parser = build_parser()
     args = parser.parse_args(argv)
     with usage_errors(parser):

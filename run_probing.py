@@ -15,12 +15,12 @@ from fine_tune.train.methods import METHODS, HiddenConfig, PkdProbeConfig, metho
 
 
 def build_parser() -> Parser:
-    """Take the flags of this script's methods."""
+    """Build the command line: shared flags and those of this script's methods."""
     return method_parser("run_probing", __doc__)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Wire and train."""
+    """Read the flags, build what is trained, train it."""
     parser = build_parser()
     args = parser.parse_args(argv)
     with usage_errors(parser):

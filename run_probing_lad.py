@@ -16,12 +16,12 @@ from fine_tune.train.methods import GateConfig, HiddenConfig, LadProbeConfig, me
 
 
 def build_parser() -> Parser:
-    """Take the flags of this script's methods."""
+    """Build the command line: shared flags and those of this script's methods."""
     return method_parser("run_probing_lad", __doc__)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Wire and train."""
+    """Read the flags, build what is trained, train it."""
     parser = build_parser()
     args = parser.parse_args(argv)
     with usage_errors(parser):
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     with session:
         train = train_lad_cls if on_cls else train_lad
-        train(session, teacher, *session.models.values(), weights=flags[HiddenConfig])
+        train(session, teacher, session.models[""], session.models["gate_"], flags[HiddenConfig])
 
 
 if __name__ == "__main__":

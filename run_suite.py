@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 r"""Compare methods: run what is missing, with every seed; then one table, every pair tested, and a chart.
 
-    python run_suite.py --suite first --task sst2 --teacher_exp teacher --methods lad,warm=lad,kd,ft --seeds 1,2,3 \
-        --epoch 3 --set lr=1e-4 --set warm.softmax_temp=4
+    python run_suite.py --suite first --task sst2 --teacher_exp teacher --seeds 1,2,3 --epoch 3 \
+        --methods lad,warm=lad,kd,fine_tune --set lr=1e-4 --set warm.softmax_temp=4
 
-A row is METHOD or NAME=METHOD; its runs are the experiments SUITE-ROW-SEED. Interrupted, the same command goes on. All
-students have the same number of updates, and for each seed, where `--set` does not say otherwise, the same start and
-the same order of the data. The last checkpoints count, unless `--select_on train_select` has them chosen (and `--sweep`
-hyper-parameters) on 5 % of the training rows; the dev split is scored once, at the end. Writes `report.md`,
+A row is METHOD or NAME=METHOD; its runs are the experiments SUITE-ROW-SEED. Interrupted, the same command continues.
+All students have the same number of updates and, for each seed, the same start and order of the data, unless `--set`
+says otherwise. The last checkpoints count; `--select_on train_select` chooses them, and `--sweep` hyper-parameters, on
+5 % of the training rows instead. The dev split is scored once, at the end. Writes `report.md`,
 `report.csv`, `pairs.csv`, `report.png` and the logs of the runs into `data/suites/SUITE/`. How pairs are tested:
 `fine_tune/compare/statistics.py`.
 """
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Plan, run, score, report."""
     parser = build_parser()
     args = parser.parse_args(argv)
-    with usage_errors(parser, "interrupted; the same command goes on from here"):
+    with usage_errors(parser, "interrupted; the same command continues from here"):
         select = args.select_on == "train_select"
         if not select and (args.sweep or args.ckpt_step is not None):
             raise ValueError("--sweep and --ckpt_step need --select_on train_select: nothing is chosen on dev")

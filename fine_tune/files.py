@@ -1,4 +1,4 @@
-"""How files are written (whole or not at all), folders locked, JSON read."""
+"""Files: written whole or not at all; folders locked; JSON read and written."""
 
 import contextlib
 import fcntl

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Compares the methods on SST-2: one epoch, three seeds, students of half the teacher's layers; runs what is missing.
-# Settings: those of the table "Methods compared" in RESULTS.md, found with a teacher of 6 layers and width 384.
+# Settings: those of the section "Which method is better?" in RESULTS.md, found with a teacher of 6 layers and width 384.
 # SUITE names the comparison (default: sst2); further flags of run_suite.py follow, --num_hidden_layers by --set.
 . "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 

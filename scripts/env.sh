@@ -19,7 +19,7 @@ TEACHER="${TEACHER:-teacher_base}"
 EXPERIMENT="${EXPERIMENT:-LAD}"
 EXTRA_ARGS="${EXTRA_ARGS:-}"
 
-RESUME=--resume # started again, a script goes on with its run, unless it is told to begin anew
+RESUME=--resume # started again, a script resumes its run, unless it is told to replace it
 case " $EXTRA_ARGS $* " in *" --overwrite "*) RESUME= ;; esac
 
 # Tells whether a data file is there, as in: have SST-2/test.tsv

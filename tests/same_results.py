@@ -11,6 +11,7 @@ Compared are the weights in every checkpoint and `metrics.jsonl`. Prints a line 
 import argparse
 import contextlib
 import importlib
+import json
 import os
 import pkgutil
 import socket
@@ -27,7 +28,7 @@ FLAGS = (
 ).split()
 TEACHER = "--teacher_exp teacher --softmax_temp 3".split()
 VARIANTS = {
-    "fine_tune": "run_student_fine_tune",
+    "no_teacher": "run_student_fine_tune",
     "lad_epoch": "run_lad_distil_epoch --gate_lr 0.01",
     "lad_open": "run_lad_distil --gate_lr 0.01 --gate_norm token --gate_norm_init teacher --gate_init_bias 3",
     "lad_padded": "run_lad_distil --gate_lr 0.01 --pad_to_max",
@@ -49,7 +50,7 @@ def commands() -> dict[str, list[str]]:
         found[name] = [script, *FLAGS, *TEACHER, *map(str, own), *gates]
     for name, words in VARIANTS.items():
         script, *own = words.split()
-        found[name] = [script, *FLAGS, *(TEACHER if name != "fine_tune" else TEACHER[:2]), *own]
+        found[name] = [script, *FLAGS, *(TEACHER if name != "no_teacher" else TEACHER[:2]), *own]
     return found
 
 
@@ -94,8 +95,9 @@ def work(checkout: Path, root: Path) -> None:
     for module in pkgutil.walk_packages(fine_tune.__path__, "fine_tune."):  # before the forks, once for all
         importlib.import_module(module.name)
     torch.set_num_threads(1)
+    found = json.loads((root / "commands.json").read_text(encoding="utf-8"))  # this checkout's, for both sides
     for ranks in (1, 2):
-        for name, (script, *words) in commands().items():
+        for name, (script, *words) in found.items():
             experiment = name if name == "teacher" and ranks == 1 else f"{name}-{ranks}"
             log = root / f"{experiment}.log"
             ids = start(script, ["--experiment", experiment, *words], log, ranks)
@@ -141,9 +143,10 @@ def main() -> None:
             (base / side).mkdir()
             write_task(base / side, "sst2", train=44)
             make_encoder(base / side / "encoder", BertConfig(**SIZES))
+            (base / side / "commands.json").write_text(json.dumps(commands()), encoding="utf-8")
             print(f"{side}: {checkout}", flush=True)
             command = [sys.executable, __file__, "--before", str(before), "--work", str(checkout), str(base / side)]
-            subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": f"{checkout}:{HERE}"})
+            subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(checkout)})
         runs = sorted((base / "now" / "fine_tune_experiment").glob("*_bert_sst2"))
         bad = 0
         for run in runs:

@@ -8,9 +8,11 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import Data
 
 from fine_tune import hub
 from fine_tune.hardware import threads
@@ -97,3 +99,47 @@ def test_offline_is_no_question_to_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_
     assert hub.located(str(tmp_path)) == (str(tmp_path), {"trust_remote_code": False})
     why = hub.missing("some-name", OSError("a\nb"))
     assert why.startswith("no such folder, and HF_HUB_OFFLINE forbids") and "\n" not in why
+
+
+@pytest.mark.parametrize(("count", "there"), [(0, "it has no GPU that torch can use"), (2, "its GPUs are 0..1")])
+def test_a_missing_gpu_is_told_by_the_flag_that_was_typed(
+    count: int, there: str, encoder: str, data: object, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: count)
+    common = ("run_fine_tune", "--experiment", "x", "--task", "sst2", "--ptrain_ver", encoder)
+    cure = "leave the flag out for the best device, or give --device_id -1 for the CPU"
+    assert refused(*common, "--device_id", 7) == f"--device_id: this machine has no GPU 7, {there}; {cure}"
+    if not count:
+        assert refused(*common, "--num_gpu", 1) == f"--num_gpu: this machine has no GPU 0, {there}; {cure}"
+        assert refused(*common, "--num_gpu=1").startswith("--num_gpu: ")
+
+
+def test_the_older_spelling_of_the_device(encoder: str, data: Data, run: Callable[..., None]) -> None:
+    words = ("--task", "sst2", "--ptrain_ver", encoder, "--max_seq_len", 24, "--total_step", 1, "--no_preflight")
+    run("run_fine_tune", "--experiment", "x", "--num_gpu", 0, *words)
+    assert data.config("x")["device_id"] == -1
+    with pytest.raises(SystemExit) as end:
+        run("run_fine_tune", "--experiment", "y", "--num_gpu", 2, *words)
+    assert end.value.code == 2
+
+
+def test_a_refusal_by_a_check_names_the_way_out(
+    teacher: Path, data: Data, run: Callable[..., None], refused: Callable[..., str]
+) -> None:
+    """The flag that skips it; given, the same command runs."""
+    words = ("--experiment", "x", "--teacher_exp", "teacher", "--task", "sst2", "--device_id", -1, "--batch_size", 8)
+    wrong = (*words, "--total_step", 4, "--warmup_step", 4)
+    assert refused("run_kd_distil", *wrong).endswith(" (--no_preflight starts without this check)")
+    run("run_kd_distil", *wrong, "--no_preflight")
+    assert data.metrics("x")[-1]["step"] == 4
+
+
+def test_a_script_says_which_files_it_read(
+    teacher: Path, data: Data, run: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    train, dev = (data.root / "fine_tune" / "SST-2" / f"{split}.tsv" for split in ("train", "dev"))
+    with caplog.at_level("INFO", logger="fine_tune"):
+        run("run_fine_tune_eval", "--experiment", "teacher", "--task", "sst2", "--device_id", -1)
+        assert f"sst2 dev: 8 rows of {dev}" in caplog.messages
+        run("run_kd_distil", "--experiment", "x", "--teacher_exp", "teacher", "--task", "sst2", "--total_step", 1)
+    assert f"sst2 train: 24 rows of {train}" in caplog.messages

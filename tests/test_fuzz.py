@@ -3,6 +3,7 @@
 Some 500 cases here; `HYPOTHESIS_PROFILE=nightly python -m pytest tests/test_fuzz.py` tries 10,000.
 """
 
+import functools
 import io
 import json
 import os
@@ -21,6 +22,8 @@ from fine_tune.flags.parser import Parser, usage_errors
 from fine_tune.flags.saved import load_config
 from fine_tune.flags.shared import STUDENT_GROUPS, OptimConfig
 from fine_tune.model.checkpoint import load_state
+from fine_tune.model.classifier import Classifier
+from fine_tune.model.encoder import pretrained_encoder
 from fine_tune.model.load import load_run
 from fine_tune.run.folder import is_complete
 from fine_tune.run.history import read_runs, read_scores
@@ -128,6 +131,34 @@ def test_damaged_files_of_a_run_are_read_or_refused(cases, data, teacher):
         read_or_refused(read, content == sound)
     finally:
         file.write_bytes(sound)
+
+
+@functools.cache
+def weights(encoder: str) -> dict[str, torch.Tensor]:
+    """The state of a classifier on an encoder."""
+    return Classifier(pretrained_encoder(encoder), 2, 0.1).state_dict()
+
+
+@pytest.mark.parametrize("kind", [pytest.param("bert", marks=pytest.mark.slow), "albert"])
+@given(cases=st.data())
+@fuzz
+def test_damaged_files_of_a_released_student_are_read_or_refused(kind, cases, data, encoder, albert):
+    """Its architecture is read off its weights: also with a weight that is missing, or of another shape."""
+    values = json.loads(CONFIG) | {"model": kind, "num_hidden_layers": 4, "num_attention_heads": 2}
+    state = dict(weights({"bert": encoder, "albert": albert}[kind]))
+    change = cases.draw(st.sampled_from(("nothing", "value", "weight", "shape")))
+    if change == "value":
+        values[cases.draw(st.sampled_from(sorted(values)))] = cases.draw(ANY)
+    elif change != "nothing":
+        name = cases.draw(st.sampled_from(sorted(state)))
+        del state[name]
+        if change == "shape":
+            state[name] = torch.ones(cases.draw(st.lists(st.integers(0, 4), max_size=3)))
+    folder = data.run("x", model=kind)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(values), encoding="utf-8")
+    torch.save(state, folder / "model-4.pt")
+    read_or_refused(lambda: load_run("x", kind, TASKS["sst2"], None, encoder, "--ckpt"), change == "nothing")
 
 
 @given(cases=st.data())

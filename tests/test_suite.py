@@ -167,7 +167,7 @@ def test_ctrl_c_says_how_to_go_on(number, data, run, teacher, monkeypatch, capsy
     with pytest.raises(SystemExit) as end:
         run("run_suite", *TWO)
     assert end.value.code == 130
-    assert capsys.readouterr().err == "\ninterrupted; the same command goes on from here\n"
+    assert capsys.readouterr().err == "\ninterrupted; the same command continues from here\n"
     assert signal.getsignal(signal.SIGTERM) is before
 
 
@@ -445,7 +445,7 @@ def test_interrupted_twice_it_ends_with_the_same_table(data, run, teacher, made)
     process = terminal.start_until("s-lad-1")
     process.send_signal(signal.SIGINT)
     out, err = process.communicate()
-    assert (process.returncode, err) == (130, "\ninterrupted; the same command goes on from here\n")
+    assert (process.returncode, err) == (130, "\ninterrupted; the same command continues from here\n")
     assert "run 1 of 4: s-ft-1 .." in out and data.config("s-lad-1", name="run.json")["end"] is None
     first = data.config("s-ft-1", name="run.json")
 

@@ -235,7 +235,7 @@ def saves(world: World) -> Outcome:
         process = os.fork()
         if not process:
             for step in range(max(list_checkpoints(folder), default=0) + 1, 10**6):
-                save_checkpoint(folder, step, model)
+                save_checkpoint(folder, step, {"model": model})
         time.sleep(world.draw.uniform(0.005, 0.05))
         os.kill(process, signal.SIGKILL)
         os.waitpid(process, 0)

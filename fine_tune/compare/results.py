@@ -78,7 +78,7 @@ class Results:
 
 
 def prediction_file(folder: Path, split: str, step: int) -> Path:
-    """Where a run keeps what suites compare: predictions in float32, whatever it was evaluated in besides."""
+    """File of the predictions that suites compare: always in float32."""
     return folder / f"suite_{split}-{step}.tsv"
 
 

@@ -1,6 +1,6 @@
-"""Score a suite: the checkpoints that count, their predictions, their size and speed, and what all of it depends on.
+"""Score a suite: which checkpoints count, their predictions, their size and speed, and what the results depend on.
 
-The split that results are reported on is read here only, with the checkpoints that count, once all runs are there.
+Only here, once all runs are there, is the split read that results are reported on, with those checkpoints only.
 """
 
 import shlex
@@ -84,7 +84,7 @@ def choose(suite: Suite, runs: Sequence[Run]) -> dict[str, list[Choice]]:
         step = run.last_step
         if suite.select:
             step = best_checkpoints(slice_scores(suite, run), suite.task.metrics[0])[0][0]
-        chosen.setdefault(run.row.name, []).append(Choice(run.experiment, "bert", run.folder, step))
+        chosen.setdefault(run.row.name, []).append(Choice(run.experiment, run.asked["model"], run.folder, step))
     return chosen
 
 

@@ -1,6 +1,6 @@
 """Make the runs that a suite lacks, one after the other, each in a process of its own.
 
-What a run was made with is in its folder, so a suite keeps no state of its own: started again, it looks and goes on.
+A run's folder says what it was made with, so a suite needs no state: started again, it makes what is still missing.
 """
 
 import contextlib
@@ -21,14 +21,14 @@ from fine_tune.run.state import STATE
 from fine_tune.train.methods import Method
 
 LOGGED = {"log_step", "gradient_checkpointing"}
-"""Flags with which a run that goes on must go on."""
+"""Flags that a run must keep when it is resumed."""
 UNASKED = LOGGED | {"experiment", "from_config"}
 """Flags that may differ between what a finished run was made with and what is asked, beside the neutral ones."""
 
 
 @contextlib.contextmanager
 def locked(suite: Suite, argv: Sequence[str]) -> Iterator[int]:
-    """Keep a suite for this process and the runs that it starts, which hold the lock as long as they live.
+    """Lock a suite for this process and the runs that it starts; they hold the lock as long as they live.
 
     Raises:
         BlockingIOError: Another process has it.
@@ -54,7 +54,7 @@ def locked(suite: Suite, argv: Sequence[str]) -> Iterator[int]:
 
 
 def how_far(run: Run, overwrite: bool) -> str:
-    """Say how far a run is that was made with what is asked: `finished`, `begun`, or `missing`.
+    """Say how far the run that is asked for has come: `finished`, `begun`, or `missing`.
 
     Raises:
         ValueError: It was made with something else, and may not be replaced.

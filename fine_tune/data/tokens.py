@@ -124,8 +124,11 @@ def load_split(task: Task, name: str, tokenizer: PreTrainedTokenizerFast, max_se
         ValueError: A row cannot be used, see `task.read_split`.
         FileNotFoundError: The data is not there.
     """
-    what = f"{FORMAT} {task!r} {name} {digest(task.file(name))} {fingerprint(tokenizer)} {max_seq_len}"
-    folder = cache_dir() / f"{task.name}-{name}-{hashlib.sha256(what.encode()).hexdigest()[:20]}"
+    what = [FORMAT, repr(task), name, digest(task.file(name)), fingerprint(tokenizer), max_seq_len]
+    what += (
+        [task.no_label] if task.no_label is not None else []
+    )  # the only field that its repr leaves out and that counts
+    folder = cache_dir() / f"{task.name}-{name}-{hashlib.sha256(' '.join(map(str, what)).encode()).hexdigest()[:20]}"
     with distributed.main_first():
         fill_cache(folder, task, name, tokenizer, max_seq_len)
     facts: dict[str, Any] = {"pad_id": tokenizer.pad_token_id, "max_seq_len": max_seq_len, "key": folder.name}

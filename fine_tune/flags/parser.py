@@ -38,7 +38,9 @@ class Flags:
         method: str = "",
     ) -> None:
         self._groups = types.MappingProxyType(dict(groups))
-        self.command, self.parts, self.method = tuple(command), parts, method
+        self.command = tuple(command)
+        self.parts = parts
+        self.method = method
 
     def __getitem__(self, group: type[Group]) -> Group:
         return typing.cast(Group, self._groups[group])
@@ -48,7 +50,7 @@ class Flags:
         return typing.cast(Group | None, self._groups.get(group))
 
     def settled(self, *groups: Any, **parts: "Flags") -> "Flags":
-        """Copy these flags, with some groups, and those of some parts, in place of what the user left open."""
+        """Return a copy in which these groups, and these parts' flags, replace the old ones."""
         replaced = {type(group): group for group in groups}
         return Flags(self._groups | replaced, self.command, {**self.parts, **parts}, self.method)
 
@@ -80,7 +82,10 @@ class Parser(argparse.ArgumentParser):
         name_method: Callable[[dict[str, Any]], str] = lambda _: "",
     ) -> None:
         super().__init__(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-        self.groups, self.parts, self.repeats, self.name_method = tuple(groups), parts, repeats, name_method
+        self.groups = tuple(groups)
+        self.parts = parts
+        self.repeats = repeats
+        self.name_method = name_method
         if repeats:
             text = "repeat the run of this config.json: its flags hold where none are given (but --experiment anew)"
             self.add_argument("--from_config", metavar="FILE", type=Path, help=text)

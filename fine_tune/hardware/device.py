@@ -97,7 +97,9 @@ class Elsewhere(nn.Module):
 
     def __init__(self, module: nn.Module, device: torch.device, home: torch.device) -> None:
         super().__init__()
-        self.module, self.device, self.home = module, device, home
+        self.module = module
+        self.device = device
+        self.home = home
 
     def forward(self, *inputs: Any) -> Any:
         """Call the module."""

@@ -1,8 +1,7 @@
-"""The files of a run folder; their names live here only, and every one is written whole or not at all.
+"""Checkpoints of a run: `NAME-STEP.pt`, each written whole or not at all, `model-STEP.pt` last.
 
-Layout (as released): `config.json`, `model-STEP.pt`; of other trained parts `PART_config.json` and `NAME-STEP.pt`.
-Ours: `run.json`, `metrics.jsonl`, `encoder.json` and `tokenizer/` (so that a run needs nothing outside its folder),
-`eval_SPLIT.json`, `prediction_SPLIT-STEP.tsv`.
+Names as released: `model`, and those that other trained parts give themselves. When a checkpoint is written, and what
+else is then, stands in `run.session`; what a run's folder holds from the start, in `run.folder`.
 """
 
 import re

@@ -83,6 +83,11 @@ class HighwayGate(nn.Module):
         if shape.init_bias:
             nn.init.constant_(self.linear.bias, shape.init_bias)
 
+    def opening_of(self, previous: Tensor) -> Tensor:
+        """Give how far the gate opens, in 0..1, for every token and component: (B, S, D), as `previous`."""
+        with autocast(previous.device, self.product_dtype):
+            return torch.sigmoid(self.linear(previous).to(previous.dtype))
+
     def forward(self, previous: Tensor, current: Tensor, mask: Tensor | None = None) -> Tensor:
         """Fold the teacher layer `current` into the aggregate `previous`.
 
@@ -94,8 +99,7 @@ class HighwayGate(nn.Module):
         Returns:
             (B, S, D), the new aggregate; its values on masked tokens mean nothing.
         """
-        with autocast(previous.device, self.product_dtype):
-            g = torch.sigmoid(self.linear(previous).to(previous.dtype))
+        g = self.opening_of(previous)
         mixed = mix(previous, current, g)
         norm, length = self.layernorm, mixed.shape[1]
         weight, bias = norm.weight[:length], norm.bias[:length]
@@ -160,7 +164,8 @@ class GateChain(Gates):
         plain: LayerMap | None = None,
     ) -> None:
         super().__init__(shape)
-        self.layer_map, self.plain = layer_map, plain or {}
+        self.layer_map = layer_map
+        self.plain = plain or {}
         followed = layer_map.values()
         up, down = range(max(followed) + 1), range(teacher_layers - 1, min(followed) - 1, -1)
         self.order = list(down if reverse else up)

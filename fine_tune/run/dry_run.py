@@ -28,9 +28,15 @@ class DryRun(Session):
     """
 
     def __init__(self, work: Work, folder: Path, total_step: int, facts: Mapping[str, object]) -> None:
-        self.work, self.run_dir, self.total_step, self.facts = work, folder, total_step, facts
-        self.done, self.now, self.bad = 0, 0, torch.zeros((), dtype=torch.int64)
-        self.models, self.times = wrapped(work), [time.perf_counter()]
+        self.work = work
+        self.run_dir = folder
+        self.total_step = total_step
+        self.facts = facts
+        self.done = 0
+        self.now = 0
+        self.bad = torch.zeros((), dtype=torch.int64)
+        self.models = wrapped(work)
+        self.times = [time.perf_counter()]
 
     def __enter__(self) -> "DryRun":
         return self

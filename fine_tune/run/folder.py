@@ -84,8 +84,8 @@ def can_go_on(folder: Path) -> bool:
 def open_folder(cfg: RunConfig, contents: Contents) -> None:
     """Create the folder of a run with what later readers need: configuration, architecture, tokenizer, provenance.
 
-    A run that continues has all that; it must have been made with the same. One that is complete ends here, with exit
-    code 0.
+    A run that continues has all that already, and must have been made with the same. A complete one ends here, with
+    exit code 0.
 
     Raises:
         ValueError: The run continues, but something is not what it was.
@@ -131,11 +131,16 @@ def check_begun(
     if isinstance(kinds := began.get("device_type"), dict):
         origin = origin | {"device_type": {name: origin["device_type"].get(name, kind) for name, kind in kinds.items()}}
     check_same(folder / "run.json", {name: value for name, value in origin.items() if name in began})
-    for name in ("torch", "transformers", "threads"):
+    for name, what in {
+        "commit": "",
+        "torch": " in rounding",
+        "transformers": " in rounding",
+        "threads": " in rounding",
+    }.items():
         if began.get(name) != about[name]:
             logger.warning(
-                "the run began with %s %s, now it is %s: it may differ in rounding from an uninterrupted one",
-                *(name, began.get(name), about[name]),
+                "the run began with %s %s, now it is %s: it may differ%s from an uninterrupted one",
+                *(name, began.get(name), about[name], what),
             )
 
 
@@ -149,7 +154,7 @@ def note_resumed(folder: Path, about: dict[str, Any]) -> None:
 
 
 def create(cfg: RunConfig, contents: Contents, about: dict[str, Any]) -> None:
-    """Put a new run's folder in place in one step; an old one, and its TensorBoard, is gone by then."""
+    """Replace an old run's folder and TensorBoard by a new folder, which appears in one step."""
     folder, task = cfg.folder, TASKS[cfg.task]
     building = folder.with_name(f".{folder.name}.new")
     building.mkdir()
@@ -169,7 +174,7 @@ def create(cfg: RunConfig, contents: Contents, about: dict[str, Any]) -> None:
 
 
 def leftovers(folder: Path) -> Iterator[Path]:
-    """Find what a killed process left of a run beside the run itself; call it only while holding the run's lock."""
+    """Find what a killed process left behind; call it only while holding the run's lock."""
     yield from folder.glob(".*.pt.*.part")
     for place in (folder, folder.parent / "log" / folder.name):
         yield from (place.with_name(f".{place.name}.{what}") for what in ("new", "removed"))

@@ -46,8 +46,11 @@ class LazyRows:
                 "it; pass --no_lazy_embedding"
             )
         embedding.sparse = True
-        self.weight, self.config, self.now = embedding.weight, config, 0
-        self.exp_avg, self.exp_avg_sq = untouched_zeros(self.weight), untouched_zeros(self.weight)
+        self.weight = embedding.weight
+        self.config = config
+        self.now = 0
+        self.exp_avg = untouched_zeros(self.weight)
+        self.exp_avg_sq = untouched_zeros(self.weight)
         self.reached = torch.zeros(len(self.weight), dtype=torch.int64)  # (V,)
         # For every l: the sum over t, over D_T, where eps = 0 (times sqrt(v)) and where v = 0 (times eps); and D_l.
         self.without_eps, self.without_v = torch.zeros(2, total_step + 1, dtype=torch.float64)

@@ -35,7 +35,8 @@ class Meter:
         flat = [torch.tensor([self.weight], device=device), *(t.to(device).flatten() for t in self.total.values())]
         weight, *sums = distributed.add_up(torch.cat(flat).double()).tolist()
         means = {name: total / weight for name, total in zip(self.names(), sums, strict=True)}
-        self.total, self.weight = {}, 0.0
+        self.total = {}
+        self.weight = 0.0
         if bad := {name: value for name, value in means.items() if not math.isfinite(value)}:
             raise FloatingPointError(f"not finite by step {step}: {bad}; lower the learning rate or the loss weights")
         return means
@@ -52,7 +53,8 @@ class Meter:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from sums."""
-        self.total, self.weight = state["total"], state["weight"]
+        self.total = state["total"]
+        self.weight = state["weight"]
 
     def names(self) -> Iterator[str]:
         """Name every scalar, in order."""

@@ -1,7 +1,7 @@
 """The checks before a run starts (`--no_preflight` skips them): schedule, disk, sizes, tokens, rows, teacher.
 
-They only read. Every finding is a `ValueError` of one line: cause, values, cure. Whether the teacher knows its task is
-decided in `teacher_check`.
+They write nothing but the cache of tokenised rows. Every finding is a `ValueError` of one line: cause, values, cure.
+Whether the teacher knows its task is decided in `teacher_check`.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ STATE_FLOATS = 3
 
 @contextlib.contextmanager
 def way_out() -> Iterator[None]:
-    """Name the way out of whatever a check inside refuses.
+    """Add the flag that skips the checks to the message of one that fails inside.
 
     Raises:
         ValueError: As the check, with the flag that skips it.

@@ -47,7 +47,7 @@ class Watch(Protocol):
         """Give what `restore` needs."""
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue from a state, which holds values of others, too."""
+        """Continue from a state; it is flat, and others keep their values in it, too."""
 
 
 class Work(NamedTuple):
@@ -103,9 +103,17 @@ class Session:
         total_step: int,
         snapshot: Snapshot | None = None,
     ) -> None:
-        self.work, self.run_dir, self.log_dir, self.pace, self.snapshot = work, run_dir, log_dir, pace, snapshot
-        self.total_step, self.done, self.now, self.bad = total_step, 0, 0, torch.zeros((), dtype=torch.int64)
-        self.meter, self.file = Meter(), run_dir / "metrics.jsonl"
+        self.work = work
+        self.run_dir = run_dir
+        self.log_dir = log_dir
+        self.pace = pace
+        self.snapshot = snapshot
+        self.total_step = total_step
+        self.done = 0
+        self.now = 0
+        self.bad = torch.zeros((), dtype=torch.int64)
+        self.meter = Meter()
+        self.file = run_dir / "metrics.jsonl"
         if snapshot and snapshot.file.is_file():
             self.restore(*snapshot.load())
         look: dict[str, Any] = {"unit": "step", "dynamic_ncols": True, "mininterval": 1, "disable": not rank.is_main()}
@@ -159,7 +167,7 @@ class Session:
 
     @contextlib.contextmanager
     def explained(self) -> Iterator[None]:
-        """End the run with one line where the disk fails, or there is nothing left to save.
+        """End the run with one line where a file cannot be written, or a loss is not finite.
 
         Raises:
             SystemExit: With exit code 1.
@@ -198,7 +206,7 @@ class Session:
         self.work.updater.backward(loss)
 
     def add(self, weight: float, **values: Tensor) -> None:
-        """Record what a micro-batch gave, see `Meter.add`; `loss` has to be finite."""
+        """Record what a micro-batch gave, see `Meter.add`; `loss` is among the values and has to be finite."""
         self.meter.add(weight, **values)
         self.expect_finite(values["loss"])
 

@@ -1,4 +1,4 @@
-"""Where the tokens and the sizes of a run come from: its teacher, another run, or a pre-trained encoder."""
+"""What a run starts from: a teacher, another run, or a pre-trained encoder; its tokens and sizes come from there."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -29,7 +29,7 @@ class Settings(NamedTuple):
 
 
 class Source(NamedTuple):
-    """Where the tokens and the sizes of a run come from.
+    """What a run starts from: its tokens and sizes come from there.
 
     Attributes:
         tokenizer: Cuts the run's rows.

@@ -1,6 +1,8 @@
 """How a run starts: `resolve` its flags, `prepare` what it reads, build what it trains, `start` the session.
 
-Each step returns what the next ones need, and nothing is changed afterwards.
+Each step returns what the next ones need; no flag changes afterwards. The student comes before what makes its
+targets, so that its random start does not depend on them, and before `open_teacher`, which casts the frozen teacher's
+matrices to the run's precision.
 """
 
 import dataclasses
@@ -9,6 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple, cast
 
+import torch
 from torch import nn
 
 from fine_tune.data.batches import row_ids, updates_of
@@ -64,6 +67,7 @@ def resolve(flags: Flags) -> Settings:
     cfg, outputs, precision = flags[RunConfig], flags.get(OutputsConfig), flags[PrecisionConfig]
     tdevice_id = outputs.tdevice_id if outputs else None
     own = {prefix: flags.values()[f"{prefix}device_id"] for prefix in flags.parts}
+    # run_fine_tune.py has another spelling of --device_id.
     typed = "--num_gpu" if any(word.partition("=")[0] == "--num_gpu" for word in flags.command) else "--device_id"
     home = home_device(cfg.device_id, tdevice_id, *own.values(), flag=typed)
     parts = {
@@ -153,6 +157,7 @@ def build_student(run: Prepared, matched: bool = True, named: LayerMap | None = 
     Raises:
         ValueError: Weights that cannot be copied, or a student larger than its teacher.
     """
+    assert run.teacher.model.linear_layer.weight.dtype == torch.float32, "build the student before open_teacher"
     classifier, origin = new_student(run.flags[StudentConfig], run.teacher, named)
     if run.flags[RunConfig].preflight:
         with preflight.way_out():

@@ -30,7 +30,8 @@ class Snapshot:
     """
 
     def __init__(self, run_dir: Path, models: Iterable[nn.Module], updater: Updater) -> None:
-        self.file, self.updater = run_dir / STATE, updater
+        self.file = run_dir / STATE
+        self.updater = updater
         self.weights = [weights for model in models for weights in model.parameters() if weights.requires_grad]
         self.gpus = sorted({weights.device.index for weights in self.weights if weights.device.type == "cuda"})
 

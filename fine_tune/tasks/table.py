@@ -1,6 +1,6 @@
 """The table of tasks: files, columns, labels, metrics. A new task is a new row here."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fine_tune.path import task_dir
@@ -24,7 +24,7 @@ class Task:
         label: Column with the gold label.
         labels: Label strings in class order; empty for regression.
         metrics: What is reported, the deciding one first.
-        submission: File name of test predictions per test split.
+        submission: File name of test predictions for every test split.
         splits: Names of the splits, the training split first; `dev` are those used to evaluate.
         suffix: Extension of the files.
         index: Column that identifies a row; where there is none, the row number does.
@@ -49,9 +49,9 @@ class Task:
     headless: tuple[str, ...] = ()
     skip_broken: bool = False
     score_range: tuple[float, float] = (0.0, 5.0)
-    no_label: str | None = None
+    no_label: str | None = field(default=None, repr=False)
     also: tuple[str, str] | None = None
-    prepare: str = "bash scripts/prepare_{name}.sh"
+    prepare: str = field(default="bash scripts/prepare_{name}.sh", repr=False)
 
     @property
     def regression(self) -> bool:
@@ -139,7 +139,7 @@ TASKS = {
 
 def task_named(name: str) -> Task:
     """Find a task by its name, `sst2` or GLUE's own `SST-2`."""
-    task = TASKS.get(name.lower().replace("-", ""))
+    task = TASKS.get(name.lower()) or TASKS.get(name.lower().replace("-", ""))
     if task is None:
         raise ValueError(f"--task must be one of {', '.join(TASKS)}, got {name!r}")
     return task

@@ -63,11 +63,16 @@ class CachedTeacher:
     def __init__(
         self, folder: Path, split: Split, level: str, layers: Sequence[int], dtype: torch.dtype, home: torch.device
     ) -> None:
-        self.split, self.level, self.layers, self.dtype, self.home = split, level, layers, dtype, home
+        self.split = split
+        self.level = level
+        self.layers = layers
+        self.dtype = dtype
+        self.home = home
         self.logits = np.load(folder / "logits.npy")
         if layers:
             stored = np.load(folder / "states.npy", mmap_mode="r")
-            self.first_byte, self.unit = stored.offset, np.empty(stored.shape[1:], stored.dtype)
+            self.first_byte = stored.offset
+            self.unit = np.empty(stored.shape[1:], stored.dtype)
             self.file = os.open(folder / "states.npy", os.O_RDONLY)
             weakref.finalize(self, os.close, self.file)
 

@@ -39,7 +39,9 @@ class LiveTeacher:
         by_length: bool,
         home: torch.device | None = None,
     ) -> None:
-        self.model, self.device, self.layers = model.eval().requires_grad_(False), device, layers
+        self.model = model.eval().requires_grad_(False)
+        self.device = device
+        self.layers = layers
         self.home = home or device
         if by_length:
             attend_by_length(model.encoder)

@@ -31,7 +31,7 @@ def gate_shape(run: Prepared, tokens: int | None = None) -> GateShape:
 
 
 def gates_need(run: Prepared, gates: Gates) -> Needs:
-    """Ask a teacher for logits, and for the states that gates read; they are meant to read every layer."""
+    """Ask a teacher for logits, and for the states that gates read; warn of layers that no gate reads."""
     return Needs(METHODS[run.flags.method].needs, gates.reads, every=True)
 
 
@@ -50,25 +50,26 @@ class SpreadWatch:
 
     def __init__(self) -> None:
         self.first_spread: float | None = None
+        self.warned = False
 
     def __call__(self, step: int, means: dict[str, float]) -> None:
         """Look at the means of a log entry."""
         spread = means["target_spread"]
-        if self.first_spread == 0:  # has warned
-            return
-        self.first_spread = self.first_spread or spread
-        if spread < COLLAPSED * self.first_spread:
+        if self.first_spread is None:
+            self.first_spread = spread
+        if spread < COLLAPSED * self.first_spread and not self.warned:
             logger.warning(
                 "by update %d the gates' targets differ %.0f %% less than at first: they collapse to what is easy to "
                 "match; lower --gate_lr or raise --gate_init_bias",
                 *(step, 100 * (1 - spread / self.first_spread)),
             )
-            self.first_spread = 0
+            self.warned = True
 
     def state(self) -> dict[str, Any]:
         """Give what `restore` needs."""
-        return {"first_spread": self.first_spread}
+        return {"first_spread": self.first_spread, "warned": self.warned}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from a state."""
         self.first_spread = state["first_spread"]
+        self.warned = state.get("warned", self.first_spread == 0)  # older states noted a warning as 0

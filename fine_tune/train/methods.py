@@ -16,7 +16,7 @@ from fine_tune.flags.shared import PART_GROUPS, STUDENT_GROUPS, OutputsConfig
 
 @dataclass(frozen=True)
 class LogitConfig(Checked):
-    """Weights of the losses."""
+    """Weights of the losses on logits."""
 
     softmax_temp: float = flag("temperature of the soft targets", 1.0, POSITIVE)
     soft_weight: float = flag("weight of the soft target loss", 0.2, NOT_NEGATIVE)
@@ -25,7 +25,7 @@ class LogitConfig(Checked):
 
 @dataclass(frozen=True)
 class HiddenConfig(LogitConfig):
-    """Weights of the losses."""
+    """Weights of the losses on logits and hidden states."""
 
     hidden_mse_weight: float = flag("weight of the hidden state loss", 100.0, NOT_NEGATIVE, alias=("mu",))
 
@@ -189,7 +189,7 @@ def methods_of(script: str) -> list[Method]:
 
 
 def method_parser(script: str, doc: str | None, **defaults: Any) -> Parser:
-    """Build the parser of a method's script.
+    """Build the parser of a method's script; as in LAD's documents, students learn at 1e-4 and gates at 1e-6.
 
     Args:
         script: Its name in the table.
@@ -201,7 +201,7 @@ def method_parser(script: str, doc: str | None, **defaults: Any) -> Parser:
     rates = {"lr": 1e-4} | ({"gate_lr": 1e-6} if rows[0].gated else {})
 
     def name(values: dict[str, Any]) -> str:
-        """Name the row whose flags are given; the one with the most, as LAD reversed is also LAD."""
+        """Name the row whose fixed flags are given; of several the one with most, as LAD reversed is also LAD."""
         fits = [row for row in rows if all(str(values[key]).lower() == value for key, value in row.fixed.items())]
         return max(fits, key=lambda row: len(row.fixed)).name
 

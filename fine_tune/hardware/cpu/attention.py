@@ -1,8 +1,8 @@
 """Scaled dot-product attention on a CPU, in the form in which transformers calls it: `on_cpu` and `by_length`.
 
 `on_cpu` writes the products out where torch's own function is slower: with dropout, for which torch draws one number
-per attention weight, and in bfloat16. There oneDNN multiplies, which builds a kernel for every shape; forward and backward
-products share theirs, and lengths are rounded up to multiples of `LENGTHS`. torch.compile gets the plain formula.
+per attention weight, and in bfloat16. There oneDNN multiplies, which builds a kernel for every shape; forward and
+backward products share theirs, and lengths are rounded up to multiples of `LENGTHS`. torch.compile gets the formula.
 
 `by_length` attends within a padded batch as if there were no padding: rows of the same length together, no mask. On a
 CPU torch computes all rows of a product alike, so a sentence's result does not depend, to the last bit, on the other
