@@ -7,6 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
+
+from benchmarks.released import ReleasedGate
+from fine_tune.model.gate import GateShape, HighwayGate
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 
@@ -84,3 +89,13 @@ def test_growth_measures_a_point(data, encoder):
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout.splitlines()[-1])
     assert set(figures) == {"set_up_s", "step_ms", "peak_mb"} and min(figures.values()) > 0
+
+
+def test_the_rivals_gate_is_the_released_one_and_ours_still_equals_it() -> None:
+    """The rival has its own arithmetic; where ours departs from it one day, the timings compare two methods."""
+    torch.manual_seed(0)
+    ours, rival = HighwayGate(GateShape(6, 5)), ReleasedGate(6, 5)
+    nn.init.normal_(ours.layernorm.weight)
+    rival.load_state_dict(ours.state_dict())
+    previous, current = torch.randn(2, 3, 5, 6)
+    torch.testing.assert_close(rival(previous, current), ours(previous, current))
