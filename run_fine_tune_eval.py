@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         from fine_tune.model.placement import place
         from fine_tune.path import log_dir
         from fine_tune.run.predictions import write_predictions
-        from fine_tune.run.preflight import check_run
+        from fine_tune.run.preflight import check_run, way_out
         from fine_tune.run.process import prepare_reading
         from fine_tune.run.tensorboard import write_scores
         from fine_tune.scores.metrics import best_checkpoints, score
@@ -61,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise ValueError(f"--keep_best {args.keep_best}: {task.name} has loss, {', '.join(task.metrics)}")
         first = load_run(cfg.experiment, cfg.model, task, None, cfg.ptrain_ver, "--ckpt")
         if cfg.preflight:
-            check_run(first, task)
+            with way_out():
+                check_run(first, task)
         selected = [step for step in list_checkpoints(first.folder) if step >= args.ckpt]
         if not selected:
             raise ValueError(f"--ckpt {args.ckpt}: no checkpoint from this step on; the last one is {first.step}")

@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 FORMAT = 1
 """Raise when what the cache holds, or how rows are read, changes."""
 TOKENIZE_AT_ONCE = 8192
+TOLD: set[tuple[str, Path]] = set()
+"""Splits of which this process has said where their rows are from."""
 
 
 Inputs = dict[str, Tensor | None]
@@ -136,7 +138,9 @@ def load_split(task: Task, name: str, tokenizer: PreTrainedTokenizerFast, max_se
         arrays = {file.stem: np.load(file, mmap_mode="r") for file in folder.glob("*.npy")}
         label = arrays.pop("label", None)
         split = Split(task=task, name=name, label=label, **facts, **arrays)
-    logger.info("%s %s: %d rows of %s", task.name, name, len(split), task.file(name))
+    if (told := (name, task.file(name))) not in TOLD:
+        logger.info("%s %s: %d rows of %s", task.name, name, len(split), told[1])
+    TOLD.add(told)
     return split
 
 

@@ -98,7 +98,7 @@ def empty_encoder(
                 f"no encoder {name!r}: {missing(name, error)}; name its folder with --ptrain_ver"
             ) from None
     if config.num_hidden_layers > MOST_LAYERS:
-        raise ValueError(f"{run_dir}: an encoder of {config.num_hidden_layers} layers; is encoder.json damaged?")
+        raise ValueError(f"{run_dir}: an encoder of {config.num_hidden_layers} layers; is its configuration damaged?")
     return AutoModel.from_config(with_dropout(config, values["dropout"]), dtype=torch.float32)
 
 
@@ -111,10 +111,19 @@ def config_of_released(state: dict[str, Tensor], values: dict[str, Any]) -> PreT
         ValueError: The checkpoint is of neither, or the configuration lacks what an ALBERT's weights do not show.
     """
 
-    def shape(name: str) -> torch.Size:
+    def shape(name: str, axes: int = 2) -> torch.Size:
         if f"encoder.{name}" not in state:
             raise ValueError(f"no BERT or ALBERT: the checkpoint has no encoder.{name}")
-        return state[f"encoder.{name}"].shape
+        found = state[f"encoder.{name}"].shape
+        if len(found) != axes:
+            raise ValueError(f"no BERT or ALBERT: encoder.{name} has {len(found)} axes, not {axes}")
+        return found
+
+    def count(name: str) -> int | None:
+        number = values.get(name)
+        if number is not None and (not isinstance(number, int) or number < 1):
+            raise ValueError(f"config.json: {name} must be a positive number, got {number!r}")
+        return number
 
     vocab, inner = shape("embeddings.word_embeddings.weight")
     sizes: dict[str, Any] = {
@@ -124,8 +133,8 @@ def config_of_released(state: dict[str, Tensor], values: dict[str, Any]) -> PreT
     }
     if values["model"] == "albert":
         layer = "encoder.albert_layer_groups.0.albert_layers.0"
-        width = shape(f"{layer}.full_layer_layer_norm.weight")[0]
-        if not (layers := values.get("num_hidden_layers")):
+        width = shape(f"{layer}.full_layer_layer_norm.weight", 1)[0]
+        if not (layers := count("num_hidden_layers")):
             raise ValueError(
                 "an ALBERT's weights do not show how many layers it has: config.json lacks num_hidden_layers"
             )
@@ -135,8 +144,8 @@ def config_of_released(state: dict[str, Tensor], values: dict[str, Any]) -> PreT
     else:
         found = [re.match(r"encoder\.encoder\.layer\.(\d+)\.", name) for name in state]
         layers = 1 + max((int(match[1]) for match in found if match), default=0)
-        width, feed_forward, kind = inner, shape("encoder.layer.0.intermediate.dense.bias")[0], BertConfig
-    heads = values.get("num_attention_heads") or max(1, width // 64)
+        width, feed_forward, kind = inner, shape("encoder.layer.0.intermediate.dense.bias", 1)[0], BertConfig
+    heads = count("num_attention_heads") or max(1, width // 64)
     return kind(
         hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads, intermediate_size=feed_forward, **sizes
     )

@@ -93,8 +93,10 @@ def build_for(state: dict[str, Tensor], file: Path, build: Callable[[], Classifi
         with torch.device("meta"), warnings.catch_warnings(action="ignore"):
             fill(build(), state, file)
         model = build()
-    except (ValueError, OSError):
+    except OSError:
         raise
+    except ValueError as error:
+        raise error if str(file) in str(error) else ValueError(f"{file}: {error}") from None
     except Exception as error:  # whatever a library does with values that make no sense
         what = f"{type(error).__name__}: {first_line(error)}"
         raise ValueError(f"{file}: not the checkpoint of a classifier that can be built ({what})") from None

@@ -11,7 +11,7 @@ from fine_tune.model.checkpoint import list_checkpoints
 from fine_tune.model.load import load_run
 from fine_tune.model.placement import place
 from fine_tune.run.history import read_scores
-from fine_tune.run.preflight import check_run
+from fine_tune.run.preflight import check_run, way_out
 from fine_tune.scores.predict import predict, save_prediction, save_submission
 from fine_tune.tasks.table import TASKS, Task
 
@@ -41,7 +41,8 @@ def write_predictions(flags: Flags, dataset: str, device: torch.device, step: in
         step = best_scored(cfg.folder, task)
     loaded = load_run(cfg.experiment, cfg.model, task, step, cfg.ptrain_ver, "--ckpt")
     if cfg.preflight:
-        check_run(loaded, task)
+        with way_out():
+            check_run(loaded, task)
     place(loaded.model, device, flags)
     rows = load_split(task, dataset, loaded.tokenizer, loaded.max_seq_len)
     logits = predict(loaded.model, rows, cfg.batch_size, device)

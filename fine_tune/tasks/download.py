@@ -88,6 +88,7 @@ def prepare(task: Task, overwrite: bool = False) -> tuple[str, dict[str, int]]:
 
 def rows_there(task: Task) -> dict[str, int]:
     """Count the rows of the data in place; nothing at all is fine, half of it is not."""
+    task.layout()  # both at once are no case for --overwrite
     try:
         counts = count_rows(task)
     except ValueError as error:

@@ -70,28 +70,30 @@ class Task:
     def file(self, split: str) -> Path:
         """Path of a split; a slice's is that of `train`.
 
-        A task that is distributed in two layouts is read in the one that is there.
-
         Raises:
-            ValueError: The task has no such split, or both layouts are there.
+            ValueError: The task has no such split, or see `layout`.
             FileNotFoundError: The data is not there.
         """
         if split not in self.splits + SLICES:
             raise ValueError(f"--dataset {split!r}: {self.name} has the splits {', '.join(self.splits + SLICES)}")
-        there = [layout for layout in self.layouts if self.files_there(*layout)]
-        if len(there) > 1:
-            files = " and ".join(str(self.files_there(*layout)[0]) for layout in there)
-            raise ValueError(f"{self.name} is there in two layouts, {files}: move the files of one of them away")
-        folder, suffix = (there or self.layouts)[0]
+        folder, suffix = self.layout()
         file = task_dir(folder) / f"{self.splits[0] if split in SLICES else split}.{suffix}"
         if not file.is_file():
             raise FileNotFoundError(f"{file} is not there; get it with: {self.prepare.format(name=self.name)}")
         return file
 
-    @property
-    def layouts(self) -> list[tuple[str, str]]:
-        """Folder and suffix of every form in which the task is distributed."""
-        return [(self.folder, self.suffix), *([self.also] if self.also else [])]
+    def layout(self) -> tuple[str, str]:
+        """Folder and suffix of the task's files; of the layouts in which it is distributed, the one that is there.
+
+        Raises:
+            ValueError: Both are there.
+        """
+        layouts = [(self.folder, self.suffix), *([self.also] if self.also else [])]
+        there = [layout for layout in layouts if self.files_there(*layout)]
+        if len(there) > 1:
+            files = " and ".join(str(self.files_there(*layout)[0]) for layout in there)
+            raise ValueError(f"{self.name} is there in two layouts, {files}: move the files of one of them away")
+        return (there or layouts)[0]
 
     def files_there(self, folder: str, suffix: str) -> list[Path]:
         """Find the files of a layout."""
