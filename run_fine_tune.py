@@ -43,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Read the flags, build what is trained, train it."""
     parser = build_parser()
     args = parser.parse_args(argv)
+    if {"--num_gpu", "--device_id"} <= {word.partition("=")[0] for word in parser.command}:
+        parser.error("--num_gpu and --device_id both name a device; give one of them")
     with usage_errors(parser):
         flags = parser.flags(args)
 

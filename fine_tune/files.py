@@ -1,6 +1,7 @@
 """Files: written whole or not at all; folders locked; JSON read and written."""
 
 import contextlib
+import csv
 import fcntl
 import hashlib
 import json
@@ -158,9 +159,15 @@ def write_text(file: Path, text: str) -> None:
     write_whole(file, lambda part: part.write_text(text, encoding="utf-8", newline="\n"))
 
 
-def write_csv(file: Path, table: "pandas.DataFrame", sep: str = ",") -> None:
+def write_csv(file: Path, table: "pandas.DataFrame") -> None:
     """Write a table without its index, whole or not at all; what is not known is an empty cell."""
-    write_text(file, table.to_csv(index=False, sep=sep, lineterminator="\n"))
+    write_text(file, table.to_csv(index=False, lineterminator="\n"))
+
+
+def write_tsv(file: Path, table: "pandas.DataFrame") -> None:
+    """Write a tab-separated table as GLUE's are: without quoting, a quote is a character."""
+    options: dict[str, Any] = {"sep": "\t", "quoting": csv.QUOTE_NONE, "na_rep": "nan", "lineterminator": "\n"}
+    write_text(file, table.to_csv(index=False, **options))
 
 
 def digest(file: Path) -> str:

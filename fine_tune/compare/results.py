@@ -3,6 +3,7 @@
 Shapes: M rows of the suite, the teacher among them, S seeds, N rows of the split.
 """
 
+import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -93,8 +94,10 @@ def read_prediction(file: Path, task: Task) -> Prediction:
         raise FileNotFoundError(f"{file} is not there; leave out --report_only to make what is missing")
     name, kind = ("logit_0", np.float32) if task.regression else ("prediction", np.int64)
     try:
-        table = pd.read_csv(file, sep="\t", dtype={"id": str, "label": kind, name: kind}, na_filter=False, quoting=3)
-        return Prediction(table["id"].to_numpy(str), table["label"].to_numpy(kind), table[name].to_numpy(kind))
+        options: dict[str, Any] = {"na_filter": False, "quoting": csv.QUOTE_NONE, "skip_blank_lines": False}
+        table = pd.read_csv(file, sep="\t", dtype=str, **options)
+        ids, label, guess = (table[column].to_numpy(str) for column in ("id", "label", name))
+        return Prediction(ids, label.astype(kind), guess.astype(kind))
     except (ValueError, KeyError):
         raise ValueError(
             f"{file}: not a table with id, label and {name} in every line; remove it and start again"

@@ -6,8 +6,8 @@ from typing import Any
 
 from fine_tune.files import read_json
 
-NO_FLAGS = {"method", "layer_map"}
-"""What `config.json` holds beside flags; a method with a `layer_map` notes it, with or without such a flag."""
+NO_FLAGS = {"method", "layer_map", "num_class", "max_seq_len", "dropout"}
+"""What every `config.json` may hold, whether the script has such flags or not."""
 OF_THE_NEW_RUN = {"experiment", "overwrite", "resume", "dry_run", "preflight"}
 """Flags that are never repeated."""
 OF_EPOCHS = {"batch_size", "dataset"}

@@ -18,7 +18,7 @@ RELEASED_KEYS = {
     *("softmax_temp", "soft_weight", "hard_weight", "hidden_mse_weight", "layer_map", "method"),
     *("num_gpu", "d_emb"),  # not read: an older spelling of device_id, and a size that never reached a model
 }
-"""What the configuration of a run without a `run.json` may hold."""
+"""What the configuration of a released run may hold; such a run has neither `run.json` nor `encoder.json`."""
 NEEDED = {"experiment", "model", "task", "num_class", "max_seq_len", "dropout"}
 
 
@@ -30,11 +30,13 @@ def save_config(file: Path, values: dict[str, Any]) -> None:
 
 NEUTRAL = {"overwrite", "preflight", "dry_run", "resume", "state_step", "teacher_cache", "cache_budget"}
 """Values without a bearing on what a run trains; devices (`is_neutral`) have none either."""
-FREE = {"keep_last", "method"}
-"""Further values that may change when a run continues; `method` follows from script and flags.
+FREE = {"keep_last"}
+"""Further values that may change when a run continues.
 
 Not `ckpt_step`: rows that wait for updates (`run.lazy_adamw`) get them at a checkpoint, which changes rounding.
 """
+OLDER_METHODS = {"lad_reverse": "lad"}
+"""What older versions called a method in a configuration."""
 
 
 def is_neutral(name: str) -> bool:
@@ -50,7 +52,9 @@ def check_same(file: Path, values: dict[str, Any]) -> None:
     """
     saved = read_json(file)
     for name, value in sorted(values.items()):
-        if not is_neutral(name) and name not in FREE and saved.get(name) != value:
+        if is_neutral(name) or name in FREE or (name == "method" and OLDER_METHODS.get(value) == saved.get(name)):
+            continue
+        if saved.get(name) != value:
             was, now = ("left open" if each is None else each for each in (saved.get(name), value))
             raise ValueError(
                 f"--resume: {file} has {name} {was}, now it is {now}; give what the run began with, or --overwrite"
@@ -70,7 +74,8 @@ def load_config(run_dir: Path, flag: str = "--experiment") -> dict[str, Any]:
         there = sorted(path.parent.name for path in run_dir.parent.glob(f"[!.]*_{task}/config.json"))
         raise FileNotFoundError(f"{flag}: no run at {run_dir}; runs of {task}: {', '.join(there) or 'none'}")
     values = read_json(file)
-    if not (run_dir / "run.json").is_file() and (unknown := sorted(set(values) - RELEASED_KEYS)):
+    ours = any((run_dir / name).is_file() for name in ("run.json", "encoder.json"))
+    if not ours and (unknown := sorted(set(values) - RELEASED_KEYS)):
         raise ValueError(f"{file}: unknown keys: {', '.join(unknown)}")
     if missing := sorted(NEEDED - set(values)):
         raise ValueError(f"{file}: missing keys: {', '.join(missing)}")

@@ -17,6 +17,8 @@ from fine_tune.hardware.rank import is_main
 
 MODEL = "model"
 """Name of the file of the student, or of the teacher that is trained."""
+SAVED = rf"{MODEL}|[a-z]+-\d+"
+"""Names that a checkpoint's files may have: a part that is saved in pieces numbers them."""
 
 
 def save_checkpoint(run_dir: Path, step: int, modules: Mapping[str, nn.Module]) -> None:
@@ -26,9 +28,12 @@ def save_checkpoint(run_dir: Path, step: int, modules: Mapping[str, nn.Module]) 
 
 
 def drop_checkpoints(run_dir: Path, steps: Iterable[int]) -> None:
-    """Delete checkpoints, that of `model` last; only the first process does."""
+    """Delete checkpoints, the model last; only the first process does. Files with other names stay."""
     for step in steps if is_main() else ():
-        for file in sorted(run_dir.glob(f"*-{step}.pt"), key=lambda file: file.name == f"{MODEL}-{step}.pt"):
+        files = [
+            file for file in run_dir.glob(f"*-{step}.pt") if re.fullmatch(SAVED, file.name.removesuffix(f"-{step}.pt"))
+        ]
+        for file in sorted(files, key=lambda file: file.name == f"{MODEL}-{step}.pt"):
             file.unlink()
 
 

@@ -7,7 +7,7 @@ class TrainedPart(nn.Module):
     """A module that a run can train: the student, or what makes its targets."""
 
     def saved(self) -> dict[str, nn.Module]:
-        """Name what checkpoints hold of it: `NAME-STEP.pt` has the state of the module NAME."""
+        """Name what checkpoints hold of it, see `checkpoint.SAVED`: `NAME-STEP.pt` has the state of the module NAME."""
         return {"model": self}
 
     def clipped(self) -> list[nn.Module]:

@@ -34,7 +34,7 @@ class DryRun(Session):
         self.facts = facts
         self.done = 0
         self.now = 0
-        self.bad = torch.zeros((), dtype=torch.int64)
+        self.bad = None
         self.models = wrapped(work)
         self.times = [time.perf_counter()]
 

@@ -39,3 +39,13 @@ def settled_part_duration(own: StepConfig, steps: StepConfig, epochs: EpochConfi
     own = dataclasses.replace(own, total_step=own.total_step or steps.total_step)
     rate = EpochConfig(epoch=None, warmup_rate=epochs.warmup_rate)
     return settled_duration(own, rate, rows=0, batch_size=1)[0]
+
+
+def warn_of_warmup(steps: StepConfig, prefix: str = "") -> None:
+    """Say that the learning rate never gets to its peak, where nothing has refused that."""
+    assert steps.warmup_step is not None and steps.total_step is not None
+    if steps.warmup_step >= steps.total_step:
+        logger.warning(
+            "--%swarmup_step %d is not over by the last update (%d): lr stays below its peak",
+            *(prefix, steps.warmup_step, steps.total_step),
+        )

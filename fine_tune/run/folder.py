@@ -123,9 +123,6 @@ def check_begun(
         ValueError: The first value that differs.
     """
     began = read_json(folder / "run.json")  # one of an older version may lack some, or name more devices
-    script, was = (Path((of.get("argv") or [""])[0]).name for of in (about, began))
-    if was and was != script:
-        raise ValueError(f"--resume: {folder} is a run of {was}, not of {script}; resume it with that, or --overwrite")
     for name, values in configs.items():
         check_same(folder / name, values)
     if isinstance(kinds := began.get("device_type"), dict):

@@ -111,7 +111,7 @@ class Session:
         self.total_step = total_step
         self.done = 0
         self.now = 0
-        self.bad = torch.zeros((), dtype=torch.int64)
+        self.bad: Tensor | None = None
         self.meter = Meter()
         self.file = run_dir / "metrics.jsonl"
         if snapshot and snapshot.file.is_file():
@@ -232,8 +232,7 @@ class Session:
     def expect_finite(self, value: Tensor) -> None:
         """Note the update if a value is not finite, without waiting for a GPU."""
         bad = (~torch.isfinite(value.detach())).long() * self.now
-        before = self.bad.to(bad.device)
-        self.bad = torch.where(before > 0, before, bad)
+        self.bad = bad if self.bad is None else torch.where(self.bad > 0, self.bad, bad.to(self.bad.device))
 
     def check(self) -> None:
         """End the run if something was not finite.
@@ -241,7 +240,7 @@ class Session:
         Raises:
             FloatingPointError: With the update, its rows, and what is left.
         """
-        if not (step := distributed.largest(int(self.bad))):
+        if not (step := distributed.largest(0 if self.bad is None else int(self.bad))):
             return
         last = max(list_checkpoints(self.run_dir), default=None)
         good = "no checkpoint before it" if last is None else f"last good checkpoint: model-{last}.pt"

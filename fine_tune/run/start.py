@@ -44,7 +44,7 @@ from fine_tune.model.student import Origin, matched_to, new_student
 from fine_tune.path import log_dir
 from fine_tune.run import preflight
 from fine_tune.run.dry_run import DryRun
-from fine_tune.run.duration import settled_duration, settled_part_duration
+from fine_tune.run.duration import settled_duration, settled_part_duration, warn_of_warmup
 from fine_tune.run.folder import Contents, check_free, open_folder
 from fine_tune.run.optim import Part, Updater
 from fine_tune.run.process import print_table, set_up_process
@@ -66,7 +66,7 @@ def resolve(flags: Flags) -> Settings:
     """
     cfg, outputs, precision = flags[RunConfig], flags.get(OutputsConfig), flags[PrecisionConfig]
     tdevice_id = outputs.tdevice_id if outputs else None
-    own = {prefix: flags.values()[f"{prefix}device_id"] for prefix in flags.parts}
+    own = {prefix: flags.values().get(f"{prefix}device_id") for prefix in flags.parts}
     # run_fine_tune.py has another spelling of --device_id.
     typed = "--num_gpu" if any(word.partition("=")[0] == "--num_gpu" for word in flags.command) else "--device_id"
     home = home_device(cfg.device_id, tdevice_id, *own.values(), flag=typed)
@@ -140,6 +140,9 @@ def prepare(settings: Settings, read: Callable[[Settings], Source] = read_teache
                 preflight.check_schedule(own[StepConfig], prefix)
             preflight.check_rows(rows, source.tokenizer)
             source.check(rows)
+    else:
+        for prefix, own in {"": flags, **parts}.items():
+            warn_of_warmup(own[StepConfig], prefix)
     return Prepared(flags, task, devices, source, rows)
 
 
@@ -178,7 +181,7 @@ def open_teacher(run: Prepared, needs: Needs) -> Teacher:
     place(model, run.devices.teacher, run.flags)
     top = max(needs.layers, default=-1)
     unread = set(range(model.num_layers)) - set(needs.layers) if needs.every else range(top + 1, model.num_layers)
-    if unread and needs.level == "states":
+    if unread and (needs.every or needs.level == "states"):
         logger.warning("teacher layers that teach nobody: %s", ", ".join(str(layer + 1) for layer in sorted(unread)))
     return live_or_cached(run.teacher, run.devices, run.rows, needs, run.flags)
 

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from fine_tune.data.tokens import Split
-from fine_tune.files import write_csv, write_text
+from fine_tune.files import write_text, write_tsv
 from fine_tune.hardware import distributed, rank
 from fine_tune.hardware.device import to_device
 from fine_tune.model.classifier import Classifier
@@ -38,7 +38,7 @@ def save_prediction(file: Path, split: Split, logits: torch.Tensor) -> None:
     table["prediction"] = decide(split.task, logits)
     for number, column in enumerate(logits.numpy().T):
         table[f"logit_{number}"] = column
-    write_csv(file, table, sep="\t")
+    write_tsv(file, table)
 
 
 def save_submission(file: Path, split: Split, logits: torch.Tensor) -> None:
@@ -49,4 +49,4 @@ def save_submission(file: Path, split: Split, logits: torch.Tensor) -> None:
         lines = [json.dumps({"idx": int(row), "label": word}) for row, word in zip(split.row_id, words, strict=True)]
         write_text(file, "\n".join(lines) + "\n")
     else:
-        write_csv(file, pd.DataFrame({"index": range(len(words)), "prediction": words}), sep="\t")
+        write_tsv(file, pd.DataFrame({"index": range(len(words)), "prediction": words}))

@@ -118,7 +118,7 @@ def live_or_cached(loaded: Loaded, devices: Devices, split: Split, needs: Needs,
     """
     cfg, cache, home = flags[RunConfig], flags[OutputsConfig], devices.student
     apart = devices.teacher.type == "cpu" and not cfg.pad_to_max and not flags[SpeedConfig].compile
-    live = LiveTeacher(loaded.model, devices.teacher, needs.layers, apart, home)
+    live = LiveTeacher(loaded.model, devices.teacher, needs.layers, apart, home, 1 if needs.level == "cls" else None)
     if cache.teacher_cache == "none":
         return live
     if LEVELS.index(cache.teacher_cache) < LEVELS.index(needs.level):
@@ -144,7 +144,8 @@ def live_or_cached(loaded: Loaded, devices: Devices, split: Split, needs: Needs,
                 return live
             logger.info("teacher cache of %s: filling %s", about, folder)
             batches = islice(updates_of(cfg, split), CHECKED)
-            fill_folder(folder, lambda building: fill(building, live, split, level, layers, batches))
+            whole = LiveTeacher(loaded.model, devices.teacher, layers, apart)  # all tokens, and nothing moves home
+            fill_folder(folder, lambda building: fill(building, whole, split, level, layers, batches))
     with reading_cache(folder):
         difference = float(read_json(folder / "check.json")["largest_difference"])
         cached = CachedTeacher(folder, split, level, layers, dtype, home)

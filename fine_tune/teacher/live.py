@@ -29,6 +29,7 @@ class LiveTeacher:
         layers: 0-based layers whose states are wanted.
         by_length: Keep rows of different length apart (CPU only; not where padding counts).
         home: The student's device, where outputs go; None for `device`.
+        tokens: First tokens whose states are wanted, 1 for [CLS]; None for all.
     """
 
     def __init__(
@@ -38,11 +39,13 @@ class LiveTeacher:
         layers: Sequence[int],
         by_length: bool,
         home: torch.device | None = None,
+        tokens: int | None = None,
     ) -> None:
         self.model = model.eval().requires_grad_(False)
         self.device = device
         self.layers = layers
         self.home = home or device
+        self.tokens = tokens
         if by_length:
             attend_by_length(model.encoder)
 
@@ -59,5 +62,5 @@ class LiveTeacher:
         states = self.model.states(**to_device(inputs, self.device))
         blocks = (F.pad(rows, (0, 0, 0, HEAD_ROWS - len(rows))) for rows in states[-1][:, 0].split(HEAD_ROWS))
         logits = torch.cat([self.model.head(block) for block in blocks])[: len(states[-1])]
-        wanted = {layer: states[layer + 1] for layer in self.layers}
+        wanted = {layer: states[layer + 1][:, : self.tokens] for layer in self.layers}
         return TeacherOutput(to_device(logits, self.home), to_device(wanted, self.home))
