@@ -9,7 +9,6 @@ but rounding into whole steps. The encoder's random weights are ten times as lar
 import copy
 import shutil
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np

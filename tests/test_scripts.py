@@ -246,10 +246,10 @@ def test_lad_never_changes_its_teacher(data, run, teacher, monkeypatch):
 
     seen, train_lad = [], lad.train_lad
 
-    def watch(session, live, *models, weights):
+    def watch(session, live, *models):
         teacher = live.model
         before = {name: value.clone() for name, value in teacher.state_dict().items()}
-        train_lad(session, live, *models, weights=weights)
+        train_lad(session, live, *models)
         after = teacher.state_dict()
         seen.append(all(torch.equal(value, after[name]) for name, value in before.items()))
         assert not teacher.training
@@ -476,8 +476,8 @@ def test_losses_that_are_not_finite_stop_the_run(data, run, teacher, monkeypatch
     assert not list(data.run("s").glob("model-*.pt"))
 
 
-# A change that is not meant to change results must leave these alone (seed 42, dropout 0, float32 on a CPU). Made by the
-# code of commit 3b69dfa with the same flags; why a large epsilon and large random weights: see test_methods.py.
+# A change that is not meant to change results must leave these alone (seed 42, dropout 0, float32 on a CPU). Made by
+# the code of commit 3b69dfa with the same flags; why a large epsilon and large random weights: see test_methods.py.
 GOLDEN = {
     "run_fine_tune": {"loss": [0.69212914, 0.68833309, 0.69542325, 0.69262487]},
     "run_lad_distil": {

@@ -517,8 +517,8 @@ def test_a_bad_flag_of_the_gates_is_refused_before_anything_runs(data, refused, 
 OLD = {
     "config.json": (
         "accum_step amp batch_size beta1 beta2 cache_budget ckpt_step compile d_ff d_model dataset device_id dropout "
-        "dry_run eps experiment gradient_checkpointing hard_weight init_embeddings init_from lazy_embedding log_step lr "
-        "max_norm max_seq_len method model num_attention_heads num_class num_hidden_layers overwrite pad_to_max "
+        "dry_run eps experiment gradient_checkpointing hard_weight init_embeddings init_from lazy_embedding log_step "
+        "lr max_norm max_seq_len method model num_attention_heads num_class num_hidden_layers overwrite pad_to_max "
         "precision preflight ptrain_ver resume seed soft_weight softmax_temp state_step student_init task tckpt "
         "teacher_cache teacher_exp tmodel total_step type_vocab_size warmup_rate warmup_step weight_decay "
         "hidden_mse_weight layer_map gate_init_bias gate_norm gate_norm_init reverse_gate pkd_exp"
