@@ -5,7 +5,7 @@ import os
 SPINS = "1000"
 """Turns of the loop in which a thread of GNU OpenMP waits before it sleeps; by default it may wait for ever.
 
-A spinning thread holds a core that another process needs. Measured by `benchmarks/bench_threads.py`.
+A spinning thread holds a core that another process needs. What it gains and costs: RESULTS.md, two runs side by side.
 """
 
 
