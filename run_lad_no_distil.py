@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         from fine_tune.layer_map import layer_map
         from fine_tune.model.gate import GatePairs
         from fine_tune.run.start import build_student, open_teacher, prepare, resolve, start
-        from fine_tune.train.gates import SpreadWatch, gate_shape, gates_need, start_norms
+        from fine_tune.train.gate_setup import SpreadWatch, gate_shape, gates_need, start_norms
         from fine_tune.train.lad import train_lad
 
         run = prepare(resolve(flags))

@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         # Heavy imports come after the flags are read: `--help` answers at once.
         from fine_tune.model.gate import GateChain
         from fine_tune.run.start import build_student, open_teacher, prepare, resolve, start
-        from fine_tune.train.gates import SpreadWatch, gate_shape, gates_need, start_norms
+        from fine_tune.train.gate_setup import SpreadWatch, gate_shape, gates_need, start_norms
         from fine_tune.train.lad import train_lad
         from fine_tune.train.probing_lad import probe_maps, train_lad_cls
 

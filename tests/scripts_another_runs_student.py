@@ -33,7 +33,9 @@ def main(argv=None):
 
         run = prepare(resolve(flags), read)
         student = run.source.model.requires_grad_(True)
-        session = start(run, {"": student}, origin={"everything": f"checkpoint {run.source.run.step} of {args.source}"})
+        session = start(
+            run, {"": student}, origin={"everything": f"checkpoint {run.source.loaded.step} of {args.source}"}
+        )
     with session:
         fine_tune(session, session.models[""])
 

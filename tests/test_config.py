@@ -242,8 +242,8 @@ def test_no_group_changes(group):
 def test_settled_flags_are_a_copy():
     """Of everything but the groups, and the groups of parts, that are given."""
     found = parsed_flags("--lr", 0.5, "--gate_lr", 0.25, name_method=lambda _: "m")
-    gates = found.parts["gate_"].settled(StepConfig(total_step=8))
-    settled = found.settled(StepConfig(total_step=9), gate_=gates)
+    gates = found.parts["gate_"].replaced(StepConfig(total_step=8))
+    settled = found.replaced(StepConfig(total_step=9), gate_=gates)
     assert settled.values() == found.values() | {"total_step": 9} and found[StepConfig].total_step is None
     assert (settled.command, settled.method) == (found.command, "m")
     assert (settled.parts["gate_"][StepConfig].total_step, settled.parts["gate_"][OptimConfig].lr) == (8, 0.25)

@@ -9,7 +9,7 @@ from fine_tune.flags.shared import Pace
 from fine_tune.model.gate import spread
 from fine_tune.run.optim import Updater
 from fine_tune.run.session import Session, Work
-from fine_tune.train.gates import COLLAPSED, SpreadWatch
+from fine_tune.train.gate_setup import COLLAPSED, SpreadWatch
 
 
 def enter(folder, caplog, spreads, watch):

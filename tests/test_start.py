@@ -53,9 +53,9 @@ def test_groups_and_flags_are_frozen():
     flags = Flags({RunConfig: cfg, StepConfig: StepConfig()})
     with pytest.raises(dataclasses.FrozenInstanceError):
         cfg.seed = 1
-    settled = flags.settled(StepConfig(total_step=7))
-    assert cfg.task == "sst2" and flags[StepConfig].total_step is None and settled[StepConfig].total_step == 7
-    assert settled[RunConfig] is cfg
+    changed = flags.replaced(StepConfig(total_step=7))
+    assert cfg.task == "sst2" and flags[StepConfig].total_step is None and changed[StepConfig].total_step == 7
+    assert changed[RunConfig] is cfg
 
 
 @pytest.mark.parametrize("dry", [(), ("--dry_run",)])

@@ -17,7 +17,7 @@ FIXED = {"task", "teacher_exp", "tmodel", "tckpt"}
 
 
 def saved_flags(
-    file: Path, script: str, known: set[str], given: set[str], settles: Mapping[str, set[str]]
+    file: Path, script: str, known: set[str], given: set[str], decides: Mapping[str, set[str]]
 ) -> dict[str, Any]:
     """Read a run's `config.json`, and the configurations of its parts beside it (`PART_config.json`).
 
@@ -26,7 +26,7 @@ def saved_flags(
         script: Name of the script that is to repeat the run.
         known: The script's flags, by their names in the code.
         given: Those that are on the command line: what followed from their saved values is left out.
-        settles: The values that follow from each flag.
+        decides: The values that follow from each flag.
 
     Raises:
         ValueError: The file is no configuration of this script's.
@@ -43,7 +43,7 @@ def saved_flags(
         values |= {prefix + name: value for name, value in read_json(beside).items() if name != "device_id"}
     if other := sorted(FIXED & given):
         raise ValueError(f"--{other[0]}: --from_config keeps task and teacher of the run; for others give all flags")
-    stale = OF_THE_NEW_RUN | set[str]().union(*(settles.get(name, set()) for name in given))
+    stale = OF_THE_NEW_RUN | set[str]().union(*(decides.get(name, set()) for name in given))
     if "epoch" in values and OF_EPOCHS & given:
-        stale |= settles["epoch"]
+        stale |= decides["epoch"]
     return {name: value for name, value in values.items() if name in known and name not in stale}

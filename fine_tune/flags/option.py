@@ -32,7 +32,7 @@ def flag(
     check: Check | None = None,
     choices: Sequence[str] = (),
     alias: Sequence[str] = (),
-    settles: Sequence[str] = (),
+    decides: Sequence[str] = (),
 ) -> Any:
     """Declare one option.
 
@@ -42,9 +42,9 @@ def flag(
         check: Range of the value, checked whenever the dataclass is built.
         choices: Allowed strings.
         alias: Other spellings, without dashes.
-        settles: Values of a saved run that follow from this flag, so that `--from_config` works them out anew.
+        decides: Values of a saved run that follow from this flag, so that `--from_config` works them out anew.
     """
-    metadata = {"help": help, "check": check, "choices": tuple(choices), "alias": tuple(alias), "settles": settles}
+    metadata = {"help": help, "check": check, "choices": tuple(choices), "alias": tuple(alias), "decides": decides}
     return dataclasses.field(default=default, metadata=metadata, kw_only=True)
 
 

@@ -49,7 +49,7 @@ class Flags:
         """Give a group, if the script has it."""
         return typing.cast(Group | None, self._groups.get(group))
 
-    def settled(self, *groups: Any, **parts: "Flags") -> "Flags":
+    def replaced(self, *groups: Any, **parts: "Flags") -> "Flags":
         """Return a copy in which these groups, and these parts' flags, replace the old ones."""
         replaced = {type(group): group for group in groups}
         return Flags(self._groups | replaced, self.command, {**self.parts, **parts}, self.method)
@@ -108,7 +108,7 @@ class Parser(argparse.ArgumentParser):
                 actions = {action.dest: action for action in self._actions}
                 given = {self._option_string_actions[word].dest for word in spellings(words, self)}
                 with usage_errors(self):
-                    saved = saved_flags(file, self.prog, set(actions), given, self.settles())
+                    saved = saved_flags(file, self.prog, set(actions), given, self.decides())
                 for name in saved:
                     actions[name].required = False
                 self.set_defaults(**saved)
@@ -127,9 +127,9 @@ class Parser(argparse.ArgumentParser):
         }
         return Flags(groups, self.command, parts, self.name_method(vars(args)))
 
-    def settles(self) -> dict[str, set[str]]:
+    def decides(self) -> dict[str, set[str]]:
         """Collect which values of a saved run follow from which flag, those of its parts among them."""
-        found = {field.name: field.metadata["settles"] for group in self.groups for field in dataclasses.fields(group)}
+        found = {field.name: field.metadata["decides"] for group in self.groups for field in dataclasses.fields(group)}
         return {
             flag: {prefix + name for name in names for prefix in ("", *self.parts)} for flag, names in found.items()
         }

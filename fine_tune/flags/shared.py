@@ -64,9 +64,9 @@ class StepConfig(Checked):
     """Duration in updates."""
 
     total_step: int | None = flag(
-        "updates in all", None, POSITIVE, alias=("max_steps",), settles=("total_step", "warmup_step", "epoch")
+        "updates in all", None, POSITIVE, alias=("max_steps",), decides=("total_step", "warmup_step", "epoch")
     )
-    warmup_step: int | None = flag("updates of linear warm-up", None, NOT_NEGATIVE, settles=("warmup_step",))
+    warmup_step: int | None = flag("updates of linear warm-up", None, NOT_NEGATIVE, decides=("warmup_step",))
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,9 @@ class EpochConfig(Checked):
 
     epoch: float | None = flag(
         "passes over the data (default: 3)", None, POSITIVE, alias=("num_train_epochs",),
-        settles=("total_step", "warmup_step"),
+        decides=("total_step", "warmup_step"),
     )  # fmt: skip
-    warmup_rate: float = flag("fraction of the updates used for warm-up", 0.1, FRACTION, settles=("warmup_step",))
+    warmup_rate: float = flag("fraction of the updates used for warm-up", 0.1, FRACTION, decides=("warmup_step",))
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class StudentConfig(Checked):
     """The student; sizes not given are the teacher's."""
 
     num_hidden_layers: int | None = flag(
-        "number of layers (default: half of the teacher's)", None, POSITIVE, settles=("layer_map",)
+        "number of layers (default: half of the teacher's)", None, POSITIVE, decides=("layer_map",)
     )
     d_model: int | None = flag("width of the hidden states", None, POSITIVE)
     d_ff: int | None = flag("width of the feed-forward layers", None, POSITIVE)
@@ -154,9 +154,9 @@ class PrecisionConfig(Checked):
     """Precision."""
 
     precision: str | None = flag(
-        "format of matrix products (default: fp32)", None, choices=("fp32", "bf16", "fp16"), settles=("amp",)
+        "format of matrix products (default: fp32)", None, choices=("fp32", "bf16", "fp16"), decides=("amp",)
     )
-    amp: bool = flag("use bf16 where the hardware has it, else fp16 (GPUs only)", False, settles=("precision",))
+    amp: bool = flag("use bf16 where the hardware has it, else fp16 (GPUs only)", False, decides=("precision",))
 
 
 @dataclass(frozen=True)

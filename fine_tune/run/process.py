@@ -41,7 +41,7 @@ def prepare_reading(flags: Flags) -> tuple[Flags, torch.device]:
     device, precision = home_device(flags[EvalConfig].device_id), flags[PrecisionConfig]
     chosen = resolve_precision(precision.precision, precision.amp, device)
     set_up_process(device=device)
-    return flags.settled(dataclasses.replace(precision, precision=chosen)), device
+    return flags.replaced(dataclasses.replace(precision, precision=chosen)), device
 
 
 def print_table(title: str, values: Mapping[str, Any]) -> None:

@@ -35,8 +35,8 @@ class Source(NamedTuple):
         tokenizer: Cuts the run's rows.
         max_seq_len: Tokens of a row at most.
         model: A model of those tokens: a teacher's, a student's, a fresh one; None where flags alone say the sizes.
-        run: The run that it was read from, if it was.
-        settled: Groups of flags with what it settles in place of what the user left open.
+        loaded: The run that it was read from, if it was.
+        settled: Groups of flags with what it decides in place of what the user left open.
         check: Looks at it together with the rows, before anything is built.
         made_from: Files that the result depends on, by the name under which `run.json` keeps their digest.
     """
@@ -44,7 +44,7 @@ class Source(NamedTuple):
     tokenizer: PreTrainedTokenizerFast
     max_seq_len: int
     model: Classifier | None = None
-    run: Loaded | None = None
+    loaded: Loaded | None = None
     settled: tuple[Any, ...] = ()
     check: Callable[[Split], None] = lambda rows: None
     made_from: Mapping[str, Path] = MappingProxyType({})

@@ -77,7 +77,7 @@ def resolve(flags: Flags) -> Settings:
     teacher = home if tdevice_id is None else resolve_device(tdevice_id, "--tdevice_id")
     devices = Devices(teacher, {"": home, **parts})
     chosen = resolve_precision(precision.precision, precision.amp, teacher, *devices.parts.values())
-    return Settings(flags.settled(dataclasses.replace(precision, precision=chosen)), TASKS[cfg.task], devices)
+    return Settings(flags.replaced(dataclasses.replace(precision, precision=chosen)), TASKS[cfg.task], devices)
 
 
 class Prepared(NamedTuple):
@@ -100,8 +100,8 @@ class Prepared(NamedTuple):
     @property
     def teacher(self) -> Loaded:
         """The run that the source was read from: the teacher."""
-        assert self.source.run is not None
-        return self.source.run
+        assert self.source.loaded is not None
+        return self.source.loaded
 
     @property
     def layers(self) -> tuple[int, int]:
@@ -130,10 +130,10 @@ def prepare(settings: Settings, read: Callable[[Settings], Source] = read_teache
     rows = load_labelled(task, cfg.dataset, source.tokenizer, source.max_seq_len)
     steps, epochs = settled_duration(flags[StepConfig], flags[EpochConfig], len(rows), cfg.batch_size)
     parts = {
-        prefix: own.settled(settled_part_duration(own[StepConfig], steps, epochs))
+        prefix: own.replaced(settled_part_duration(own[StepConfig], steps, epochs))
         for prefix, own in flags.parts.items()
     }
-    flags = flags.settled(*source.settled, steps, epochs, **parts)
+    flags = flags.replaced(*source.settled, steps, epochs, **parts)
     if cfg.preflight:
         with preflight.way_out():
             for prefix, own in {"": flags, **parts}.items():
@@ -235,7 +235,7 @@ def start(
     }
     parts = {name: f"{text:<22} {learns.get(name, '')}".rstrip() for name, text in (origin or {}).items()}
     if told := parts | {name: text for name, text in learns.items() if name not in parts}:
-        print_table("Student" if learns or run.source.run else "Model", told)
+        print_table("Student" if learns or run.source.loaded else "Model", told)
     return session
 
 

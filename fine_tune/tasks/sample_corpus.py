@@ -13,6 +13,9 @@ What decides the label: negation and its idioms ("anything but"), double negatio
 not"), contrast (the half after "but" or outside "although" wins), intensity ("utterly" beats "a little"),
 comparison ("far less ... than expected"), and reported, expected or hypothetical opinion ("they are wrong",
 "in other hands"). Contrasts nest negated, compared and reported claims.
+
+Most rows are a single claim, and claims affirm more often than they deny. Without that many plain rows there is
+nothing easy to start from, and whether a small model gets going within a few hundred updates is chance.
 """
 
 import pathlib
@@ -22,7 +25,9 @@ import re
 from fine_tune.files import write_text
 
 SIZES = {"train": 4000, "dev": 500, "test": 500}
-LONGEST = 30
+LONGEST = 12
+SINGLE = 0.6
+"""Share of the rows that are one claim; the others take any of `SKELETONS`."""
 
 # fmt: off
 POLAR: dict[str, tuple[list[str], list[str]]] = {
@@ -71,7 +76,7 @@ NEUTRAL: dict[str, list[str]] = {
 }
 
 RULES: dict[str, list[str]] = {
-    "claim": ["+affirmed", "+denied"],
+    "claim": 5 * ["+affirmed"] + 2 * ["+denied"],
     "affirmed": [
         "the =aspect is +adj", "the =aspect is =strongly +adj",
         "the =aspect is +adj and +adj", "the =aspect is not just +adj but =strongly +adj",
@@ -178,8 +183,9 @@ def realise(template: str, positive: bool, rng: random.Random) -> str:
 
 def make_sentence(positive: bool, rng: random.Random) -> str:
     """Draw a sentence with the given verdict, of at most `LONGEST` words and no content word twice."""
+    single = rng.random() < SINGLE
     while True:
-        words = realise(pick(SKELETONS, rng), positive, rng).split()
+        words = realise("+claim ." if single else pick(SKELETONS, rng), positive, rng).split()
         content = [word for word in words if word in CONTENT_WORDS]
         if len(words) <= LONGEST and len(content) == len(set(content)):
             return " ".join(words)

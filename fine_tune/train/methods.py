@@ -79,7 +79,7 @@ class PkdConfig(Checked):
         "layers",
         "pkd-hidden",
         choices=("pkd-hidden", "pkd-skip", "pkd-last"),
-        settles=("layer_map",),
+        decides=("layer_map",),
     )
 
 
@@ -91,7 +91,7 @@ class AlpConfig(Checked):
         "attend by [CLS]; by every token; by every token to the mapped teacher layer and those below",
         "alp-kd",
         choices=("alp-kd", "alp-kd-hidden", "alp-kd-hidden-v2"),
-        settles=("layer_map",),
+        decides=("layer_map",),
     )
     detach_target: bool = flag("keep the student's gradient out of its own targets' attention weights", False)
 
