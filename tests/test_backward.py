@@ -8,7 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.func import functional_call
 
+from benchmarks.released import ReleasedGate
 from fine_tune.data.batches import Batch, updates
 from fine_tune.data.tokens import load_split, load_tokenizer
 from fine_tune.layer_map import uniform_layer_map
@@ -123,7 +125,7 @@ def test_one_backward_pass_equals_one_per_term_and_layer(models, rows, pad_to):
 
 
 def test_the_released_arithmetic_with_pad_to_max(models, rows, monkeypatch):
-    """LayerNorm((S, D)) and F.mse_loss over everything, padding included, KL and cross-entropy written out."""
+    """The released gates and F.mse_loss over everything, padding included, KL and cross-entropy written out."""
     teacher, student, gates = models
     (batch,) = next(updates(rows, batch_size=8, seed=1, pad_to=LENGTH))
     got = one_step(models, [batch])
@@ -135,10 +137,9 @@ def test_the_released_arithmetic_with_pad_to_max(models, rows, monkeypatch):
     aggregate, aggregates = t.hidden_states[gates.order[0]], {gates.order[0]: t.hidden_states[gates.order[0]]}
     for layer in gates.order[1:]:
         block = gates.blocks[str(layer)]
-        g = torch.sigmoid(block.linear(aggregate))
-        mixed = t.hidden_states[layer] * g + aggregate * (1 - g)
-        scale, shift = block.layernorm.weight[:LENGTH], block.layernorm.bias[:LENGTH]
-        aggregate = aggregates[layer] = F.layer_norm(mixed, (LENGTH, 16), scale, shift)
+        weights = {name: w[:LENGTH] if "norm" in name else w for name, w in block.named_parameters()}
+        aggregate = functional_call(ReleasedGate(16, LENGTH), weights, (aggregate, t.hidden_states[layer]))
+        aggregates[layer] = aggregate
     hidden = [F.mse_loss(state, aggregates[layer]) for state, layer in zip(s.hidden_states, (1, 3), strict=True)]
     kind = F.softmax(t.logits / 3.0, dim=1)
     soft = F.kl_div(F.log_softmax(s.logits / 3.0, dim=1), kind, reduction="batchmean") * 9.0
