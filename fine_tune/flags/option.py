@@ -38,7 +38,7 @@ def flag(
 
     Args:
         help: One line that says what the flag does when it is given, with the unit.
-        default: Value without the flag. Left out, the flag is required; None means that the program works it out.
+        default: Value if the flag is not given; without one it is required, None means that the program works it out.
         check: Range of the value, checked whenever the dataclass is built.
         choices: Allowed strings.
         alias: Other spellings, without dashes.

@@ -22,13 +22,13 @@ SAVED = rf"{MODEL}|[a-z]+-\d+"
 
 
 def save_checkpoint(run_dir: Path, step: int, modules: Mapping[str, nn.Module]) -> None:
-    """Write `NAME-STEP.pt` of every module, that of `model` last: where there is a model, all that belongs to it is."""
+    """Write `NAME-STEP.pt` for every module, `model` last: where that file is, all the others are, too."""
     for name in sorted(modules, key=lambda name: name == MODEL):
         write_whole(run_dir / f"{name}-{step}.pt", partial(torch.save, modules[name].state_dict()))
 
 
 def drop_checkpoints(run_dir: Path, steps: Iterable[int]) -> None:
-    """Delete checkpoints, the model last; only the first process does. Files with other names stay."""
+    """Delete checkpoints, the model last, on the first process only. Files with other names stay."""
     for step in steps if is_main() else ():
         files = [
             file for file in run_dir.glob(f"*-{step}.pt") if re.fullmatch(SAVED, file.name.removesuffix(f"-{step}.pt"))
@@ -38,7 +38,7 @@ def drop_checkpoints(run_dir: Path, steps: Iterable[int]) -> None:
 
 
 def keep_checkpoints(run_dir: Path, scored: Iterable[int], best: int) -> None:
-    """Delete what was scored but the best and the last, not during a run; only the first process does.
+    """Delete scored checkpoints except the best and the last, on the first process only; refused while the run goes on.
 
     Raises:
         BlockingIOError: Another process uses the folder.

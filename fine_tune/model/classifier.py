@@ -48,12 +48,12 @@ class Classifier(TrainedPart):
             layer.register_forward_hook(self.keep)
 
     def keep_embedding(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        """Note what the first layer is given."""
+        """Store what the first layer is given: the embedding output."""
         if not self.kept:
             self.kept.append(inputs[0])
 
     def keep(self, layer: nn.Module, inputs: object, states: Tensor) -> None:
-        """Note what a layer of the encoder returned; the library's own hooks would break a compiled layer apart."""
+        """Store what a layer returned; transformers' own recording would split a compiled layer in two."""
         self.kept.append(states)
 
     @property

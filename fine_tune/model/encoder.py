@@ -73,7 +73,7 @@ def pretrained_encoder(name: str, dropout: float | None = None) -> PreTrainedMod
 def empty_encoder(
     run_dir: Path, values: dict[str, Any], state: dict[str, Tensor], ptrain_ver: str | None = None
 ) -> PreTrainedModel:
-    """Build the encoder that a checkpoint belongs to, with meaningless weights; the pre-trained ones are not needed.
+    """Build the encoder of a checkpoint, its weights not yet filled in; the pre-trained ones are not needed.
 
     Args:
         run_dir: Folder of the run; its `encoder.json` decides where there is one (our own runs).

@@ -234,7 +234,7 @@ class GatePairs(Gates):
 
 @torch.no_grad()
 def calibrate(blocks: nn.ModuleDict, states: Mapping[int, Tensor], mask: Tensor | None) -> None:
-    """Let the norm of every block start with mean and deviation of the teacher layer that it lets through.
+    """Start the norm of every block at the mean and deviation of the teacher layer that it lets through.
 
     With an open gate the aggregate is then the teacher's layer; at a scale of one the student has to learn another.
 
@@ -264,9 +264,9 @@ def watched(blocks: nn.ModuleDict, targets: Mapping[int, Tensor], mask: Tensor |
 
 
 def spread(vectors: Tensor, mask: Tensor | None) -> Tensor:
-    """Share of the vectors (B, S, D) that is not their common mean, in 0..1: 0 where all real tokens have the same.
+    """Share of the vectors (B, S, D) that is not their common mean, in 0..1; 0 if all real tokens have the same vector.
 
-    Nothing but the distance to the student trains the gates, and targets that are all alike are the easiest to meet.
+    The gates are trained by the distance to the student alone, and the easiest targets to meet are equal ones.
     """
     weight = torch.ones_like(vectors[..., :1]) if mask is None else mask.unsqueeze(-1).to(vectors.dtype)
     count = weight.sum()

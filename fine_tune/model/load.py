@@ -84,7 +84,7 @@ def load_run(experiment: str, model: str, task: Task, step: int | None, ptrain_v
 
 
 def build_for(state: dict[str, Tensor], file: Path, build: Callable[[], Classifier]) -> Classifier:
-    """Build the model that a state dict belongs to, first without memory: sizes from a stranger's file may be any.
+    """Build the model of a state dict; on the meta device first, as a stranger's file may claim any size.
 
     Raises:
         ValueError: There is no such model, or the state dict is not one of it.

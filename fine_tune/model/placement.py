@@ -1,4 +1,4 @@
-"""A model where and as it is to run: device, precision, kernels; layers that are compiled or recomputed."""
+"""Put a model on its device, in its precision, with its kernels; compile layers or recompute them."""
 
 import sys
 
@@ -23,9 +23,9 @@ def place(model: nn.Module, device: torch.device, flags: Flags) -> None:
     """Put a model on its device, in the run's precision, with our kernels on a CPU.
 
     Args:
-        model: The teacher, or a part that is trained. What learns and what does not must be settled: frozen matrices
-            are kept in the low precision.
-        device: Its place.
+        model: The teacher, or a part that is trained. Set `requires_grad` before: frozen matrices are stored in the low
+            precision.
+        device: Where it runs.
         flags: Resolved precision, and the wish to recompute or compile layers; without these groups plain float32.
     """
     precision, speed = flags.get(PrecisionConfig), flags.get(SpeedConfig) or SpeedConfig()

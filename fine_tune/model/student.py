@@ -97,7 +97,7 @@ def new_student(cfg: StudentConfig, teacher: Loaded, named: LayerMap | None = No
 
 
 def matched_to(student: Classifier, width: int) -> tuple[TrainedPart, Origin]:
-    """Let a student's hidden states be compared with a teacher's: of another width than `width`, they are projected."""
+    """Project a student's hidden states to the teacher's `width` if theirs is another, so that they can be compared."""
     if student.width == width:
         return student, {}
     return ProjectedStudent(student, width), {"projection": f"random, {student.width} to {width}"}

@@ -20,7 +20,7 @@ def draw(runs: Runs, folder: Path) -> tuple[list[Path], list[Path]]:
     """Write every picture that the runs have data for, as PNG, with a CSV beside it.
 
     Returns:
-        The files written, and those of pictures without data, which earlier calls have left in the folder.
+        The files written, and stale ones of earlier calls, for which there is no data now.
     """
     written, left = [], []
     pictures = {name: picture(runs) for name, picture in PICTURES.items()}

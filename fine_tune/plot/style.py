@@ -45,7 +45,7 @@ Looks = dict[str, dict[str, Any]]
 
 
 def look(index: int) -> dict[str, Any]:
-    """Give curve `index` its look; colour, marker and dashes together repeat after 28."""
+    """Pick colour, marker and dashes of curve `index`; they repeat after 28."""
     again = index // len(COLOURS)
     marker = MARKERS[(index + again) % len(MARKERS)]
     return {"color": COLOURS[index % len(COLOURS)], "marker": marker, "linestyle": DASHES[again % len(DASHES)]}

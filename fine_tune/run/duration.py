@@ -42,7 +42,7 @@ def settled_part_duration(own: StepConfig, steps: StepConfig, epochs: EpochConfi
 
 
 def warn_of_warmup(steps: StepConfig, prefix: str = "") -> None:
-    """Say that the learning rate never gets to its peak, where nothing has refused that."""
+    """Warn that the learning rate never reaches its peak, if the preflight that refuses this was skipped."""
     assert steps.warmup_step is not None and steps.total_step is not None
     if steps.warmup_step >= steps.total_step:
         logger.warning(

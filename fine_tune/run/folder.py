@@ -84,8 +84,7 @@ def can_go_on(folder: Path) -> bool:
 def open_folder(cfg: RunConfig, contents: Contents) -> None:
     """Create the folder of a run with what later readers need: configuration, architecture, tokenizer, provenance.
 
-    A run that continues has all that already, and must have been made with the same. A complete one ends here, with
-    exit code 0.
+    A run that continues has them already, and they must agree. A complete run ends here, with exit code 0.
 
     Raises:
         ValueError: The run continues, but something is not what it was.
@@ -142,7 +141,7 @@ def check_begun(
 
 
 def note_resumed(folder: Path, about: dict[str, Any]) -> None:
-    """Note in `run.json` that a run continues; of a complete one, remove the state, if a killed process left it."""
+    """Note in `run.json` that a run continues; remove the state that a killed process left in a complete one."""
     if is_complete(folder):
         (folder / STATE).unlink(missing_ok=True)
         return
@@ -151,7 +150,7 @@ def note_resumed(folder: Path, about: dict[str, Any]) -> None:
 
 
 def create(cfg: RunConfig, contents: Contents, about: dict[str, Any]) -> None:
-    """Replace an old run's folder and TensorBoard by a new folder, which appears in one step."""
+    """Replace an old run's folder and TensorBoard files; the new folder appears in one step."""
     folder, task = cfg.folder, TASKS[cfg.task]
     building = folder.with_name(f".{folder.name}.new")
     building.mkdir()
@@ -201,7 +200,7 @@ def now() -> str:
 
 
 def versions() -> dict[str, Any]:
-    """Collect what a result depends on beside its flags."""
+    """Collect the versions that a result depends on."""
     git = ["git", "-C", str(PROJECT)]
     try:
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()

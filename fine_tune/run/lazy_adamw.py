@@ -1,4 +1,4 @@
-"""AdamW for an embedding of which a batch reads a few hundred of 30,000 rows: the others wait (`--lazy_embedding`).
+"""AdamW for an embedding of which a batch reads a few hundred of 30,000 rows; the others are updated later.
 
 AdamW moves a row that has no gradient, too: its momentum goes on and fades, its weights decay. Written out for a row
 with moments m and v, last brought up to date at update l, the updates l+1..T without a gradient are
@@ -11,7 +11,7 @@ sqrt(v) alone; where eps is small beside it, and where eps is large beside it, o
 division makes up for any number of updates. A row catches up when it is next read, all rows before weights are saved.
 
 Departure: between the two limits, gradients of about the size of eps, the sum is an approximation: after some hundred
-updates such rows are within 1 or 2 % of the way that they went. Measured in tests/test_lazy.py, against float64.
+updates such rows are within 1 or 2 % of the distance they moved. Measured in tests/test_lazy.py, against float64.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Weighted means of scalars that never wait for a GPU; of several processes, all take part in them."""
+"""Weighted means of scalars, over all processes, that never wait for a GPU."""
 
 import itertools
 import math

@@ -123,7 +123,7 @@ def check_tokens(tokenizer: PreTrainedTokenizerFast, config: PreTrainedConfig) -
 
 
 def check_rows(rows: Split, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Refuse rows of which the tokenizer knows few words, or among which are those that results are measured on.
+    """Refuse rows of which the tokenizer knows few words, or that contain the rows that results are measured on.
 
     Raises:
         ValueError: A fifth of the tokens is unknown, or more than `LEAK` of the dev rows are there.
@@ -143,14 +143,14 @@ def check_rows(rows: Split, tokenizer: PreTrainedTokenizerFast) -> None:
 
 
 def dev_splits(rows: Split, tokenizer: PreTrainedTokenizerFast) -> Iterator[Split]:
-    """Read the dev splits that are there; none where a slice of train is trained on, which keeps them for the end."""
+    """Read the dev splits that are there; none if the run trains on a slice of train and so keeps them for the end."""
     for name in rows.task.dev if rows.name not in SLICES else ():
         with contextlib.suppress(FileNotFoundError):
             yield load_split(rows.task, name, tokenizer, rows.max_seq_len)
 
 
 def check_teacher(teacher: Loaded, rows: Split, device: torch.device) -> None:
-    """Refuse a teacher of other classes, or one that does not know the task; it is judged by dev rows, else by `rows`.
+    """Refuse a teacher with other classes, or one that does not know the task, judged on dev rows or else on `rows`.
 
     Raises:
         ValueError: With what was seen.
@@ -178,7 +178,7 @@ def check_run(loaded: Loaded, task: Task) -> None:
 
 
 def check_labels(task: Task, names: dict[int, str]) -> None:
-    """Refuse a model whose classes are those of another task, or in another order; names of neither are told only.
+    """Refuse a model whose classes are another task's, or in another order; warn if their names say neither.
 
     Raises:
         ValueError: With both.

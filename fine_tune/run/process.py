@@ -33,7 +33,7 @@ def set_up_process(seed: int = 0, device: torch.device | None = None) -> None:
 
 
 def prepare_reading(flags: Flags) -> tuple[Flags, torch.device]:
-    """Set up a process that reads a run: settle its precision and its device.
+    """Set up a process that reads a run: choose its precision and its device.
 
     Raises:
         ValueError: There is no such device, or it does not have the precision.

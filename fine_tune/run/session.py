@@ -290,7 +290,7 @@ class Session:
 
 
 def wrapped(work: Work) -> dict[str, nn.Module]:
-    """Make the parts ready for a loop: shared by the processes of the run, and fed from the student's device."""
+    """Wrap the parts for a loop: shared by the run's processes, fed from the student's device."""
     home = work.devices[""]
     models: dict[str, nn.Module] = {}
     for prefix, module in work.modules.items():

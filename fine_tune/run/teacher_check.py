@@ -125,7 +125,7 @@ def share_of_largest(gold: Answers) -> float:
 
 
 def p_association(task: Task, gold: Answers, guess: Answers) -> float:
-    """Probability of answers that fit the labels so well, if they had nothing to do with them."""
+    """Probability that answers fit the labels this well by chance."""
     from scipy import stats
 
     if np.ptp(gold) == 0 or np.ptp(guess) == 0:
@@ -139,7 +139,7 @@ def p_association(task: Task, gold: Answers, guess: Answers) -> float:
 
 
 def p_as_low(task: Task, seen: float, told: float, count: int) -> float:
-    """Probability of a score as low as `seen` on `count` rows, if `told` is right."""
+    """Probability of a score as low as `seen` on `count` rows if the true one is `told`."""
     from scipy import stats
 
     if task.regression:
@@ -149,7 +149,7 @@ def p_as_low(task: Task, seen: float, told: float, count: int) -> float:
 
 
 def better_order(classes: int, gold: Answers, guess: Answers) -> Sequence[int] | None:
-    """Find the order of the classes in which the answers are best, if clearly better: what each would have to mean."""
+    """Find the order of the classes in which the answers score clearly best, if there is one."""
     from scipy import stats
 
     def right(order: Sequence[int]) -> Answers:

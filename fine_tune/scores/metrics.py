@@ -23,7 +23,7 @@ def metric(name: str) -> Metric:
         return lambda gold, guess: float(of(gold, guess)[0]) if np.ptp(guess) and np.ptp(gold) else 0.0
 
     def f1(gold: NDArray[Any], guess: NDArray[Any]) -> float:
-        """Of class 1 where there are two, as GLUE has it; the mean over classes where there are more."""
+        """F1 of class 1 if there are two classes, as in GLUE; else the mean over classes."""
         average = "binary" if max(gold.max(), guess.max()) < 2 else "macro"
         return float(sklearn_metrics.f1_score(gold, guess, average=average, zero_division=0.0))
 

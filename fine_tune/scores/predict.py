@@ -1,4 +1,4 @@
-"""Predictions of a model: logits of a split, as a table with everything, or in the form a benchmark's server takes."""
+"""Predictions of a model: logits of a split, a table of them, and the file that a benchmark's server takes."""
 
 import json
 from pathlib import Path

@@ -31,7 +31,7 @@ def gate_shape(run: Prepared, tokens: int | None = None) -> GateShape:
 
 
 def gates_need(run: Prepared, gates: Gates) -> Needs:
-    """Ask a teacher for logits, and for the states that gates read; warn of layers that no gate reads."""
+    """State what the gates need of a teacher: logits and the layers they read; warn of layers that no gate reads."""
     return Needs(METHODS[run.flags.method].needs, gates.reads, every=True)
 
 
@@ -46,7 +46,7 @@ def start_norms(run: Prepared, gates: Gates, teacher: Teacher) -> None:
 
 
 class SpreadWatch:
-    """Warns once if the gates' targets collapse: if they differ less than `COLLAPSED` of what they did at first."""
+    """Warn once if the gates' targets collapse: if their spread falls below `COLLAPSED` times the first one."""
 
     def __init__(self) -> None:
         self.first_spread: float | None = None

@@ -201,7 +201,7 @@ def method_parser(script: str, doc: str | None, **defaults: Any) -> Parser:
     rates = {"lr": 1e-4} | ({"gate_lr": 1e-6} if rows[0].gated else {})
 
     def name(values: dict[str, Any]) -> str:
-        """Name the row whose fixed flags are given; of several the one with most, as LAD reversed is also LAD."""
+        """Name the row whose fixed flags are given; if several fit, the one with most: LAD reversed is also LAD."""
         fits = [row for row in rows if all(str(values[key]).lower() == value for key, value in row.fixed.items())]
         return max(fits, key=lambda row: len(row.fixed)).name
 
