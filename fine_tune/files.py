@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import fcntl
 import hashlib
 import json
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     import pandas
 
 logger = logging.getLogger(__name__)
+
+LFS = b"version https://git-lfs"
+"""How the pointers begin that git leaves where git-lfs is not installed."""
 
 
 def existing(folder: Path) -> Path:
@@ -75,12 +79,24 @@ def put_in_place(building: Path, folder: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
-    handle = os.open(path, os.O_RDONLY)
+    """Wait until a file, or the names in a folder, are on the disk; not all file systems can do the latter."""
+    with contextlib.suppress(OSError) if path.is_dir() else contextlib.nullcontext():
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def move(file: Path, target: Path) -> None:
+    """Move a file, to another disk too; `target` is replaced in one step."""
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        file.replace(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        write_whole(target, lambda part: shutil.copyfile(file, part))
+        file.unlink()
 
 
 LOCKS: dict[Path, IO[str]] = {}
@@ -174,6 +190,18 @@ def digest(file: Path) -> str:
     """Hash a file."""
     with file.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def fault(file: Path) -> str:
+    """Say what is wrong with a file that is there, whatever it should hold: it is empty, a pointer, not readable."""
+    try:
+        with file.open("rb") as handle:
+            start = handle.read(len(LFS))
+    except OSError as error:
+        return f"{file} cannot be read: {error.strerror}"
+    if start == LFS:
+        return f"{file} is a git-lfs pointer, not the file itself; fetch it with: git lfs pull"
+    return "" if start else f"{file} is empty"
 
 
 def first_line(error: Exception) -> str:

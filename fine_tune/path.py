@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
+ARCHITECTURES = ("bert", "albert")
+"""Of models, as they stand in the names of runs."""
 
 
 def data_dir() -> Path:
@@ -36,6 +38,19 @@ def experiment_name(experiment: str, model: str, task: str, flag: str = "--exper
 def run_dir(experiment: str, model: str, task: str) -> Path:
     """Folder of one run: configuration, checkpoints, scores, predictions."""
     return data_dir() / "fine_tune_experiment" / experiment_name(experiment, model, task)
+
+
+def architecture_of(experiment: str, task: str) -> str:
+    """Find the architecture of a run by its folder; the first one if there is no such run.
+
+    Raises:
+        ValueError: There are runs of this name of two architectures.
+    """
+    there = [model for model in ARCHITECTURES if run_dir(experiment, model, task).is_dir()]
+    if len(there) > 1:
+        folders = " and ".join(run_dir(experiment, model, task).name for model in there)
+        raise ValueError(f"--experiment {experiment}: there are {folders}; say which with --model")
+    return (there or ARCHITECTURES)[0]
 
 
 def log_dir(experiment: str, model: str, task: str) -> Path:

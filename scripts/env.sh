@@ -1,14 +1,11 @@
-# Sourced by the scripts beside it: goes to the project root and sets what they share. Relative paths start there.
+# Sourced by the scripts beside it: goes to the project root and sets what they share.
 #   ENCODER      pre-trained encoder of the teachers, a hub name or a folder
 #   DEVICE_ID    number of the GPU, -1 for the CPU; unset: a GPU if there is one
 #   TEACHER      experiment name of the teacher
 #   EXPERIMENT   experiment name of the student
 #   EXTRA_ARGS   flags added last to the training command, so that they win; the script's own arguments follow them
 set -euf -o pipefail
-for folder in DATA_DIR GLUE_MIRROR; do # relative ones are the caller's, from before the change of folder
-  if [ -d "${!folder:-}" ]; then export "$folder=$(cd "${!folder}" && pwd)"; fi
-done
-CDPATH= cd -- "$(dirname "${BASH_SOURCE[0]}")/.."
+. "$(dirname "${BASH_SOURCE[0]}")/root.sh"
 
 ENVIRONMENT="${VIRTUAL_ENV:-${CONDA_PREFIX:-$PWD/.venv}}"
 PYTHON="$ENVIRONMENT/bin/python"

@@ -5,7 +5,7 @@
 # anew: SEED=2 bash scripts/quickstart.sh --overwrite
 set -euo pipefail
 log=$(mktemp)
-cd "$(dirname "$0")/.."
+. "$(dirname "${BASH_SOURCE[0]}")/root.sh"
 
 fail() { echo "quickstart: $*" >&2; exit 2; }
 trap 'kill $(jobs -p) 2>/dev/null || true; rm -f "$log"' EXIT

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need (into the active virtual environment, else into .venv) and runs them.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+. "$(dirname "${BASH_SOURCE[0]}")/root.sh"
 . scripts/environment.sh
 bash install.sh
 python -m pip install --quiet -r requirements-dev.txt

@@ -15,7 +15,7 @@ import pytest
 from conftest import Data
 
 from fine_tune import hub
-from fine_tune.hardware import threads
+from fine_tune.hardware import host
 from fine_tune.path import PROJECT
 
 SCRIPTS = sorted(PROJECT.glob("*.py"))
@@ -58,7 +58,7 @@ def test_this_python_is_not_refused(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 
 @pytest.mark.parametrize(
     ("given", "found"),
-    [({}, threads.SPINS), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)],
+    [({}, host.SPINS), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)],
 )
 def test_waiting_threads_sleep_soon_unless_the_user_says_otherwise(given: dict[str, str], found: str | None) -> None:
     """The variable is there before torch is imported."""

@@ -125,8 +125,8 @@ def measure(suite: Suite, chosen: Mapping[str, list[Choice]]) -> dict[str, dict[
     device = resolve_device(suite.device_id)
     tokenizer = next(first.folder for row, first in firsts.items() if row != TEACHER) / "tokenizer"
     loaded = [load_choice(suite, first, tokenizer) for first in firsts.values()]
-    models, rows = [each.model.to(device) for each, _ in loaded], loaded[-1][1]
-    times = milliseconds_per_sentence(models, rows, SENTENCES, device)
+    models = [each.model.to(device) for each, _ in loaded]
+    times = milliseconds_per_sentence(models, [rows for _, rows in loaded], SENTENCES, device)
     speeds = {
         row: {"model": names[row], "parameters": parameters(model), "milliseconds": ms}
         for row, model, ms in zip(firsts, models, times, strict=True)

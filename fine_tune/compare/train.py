@@ -46,11 +46,14 @@ def locked(suite: Suite, argv: Sequence[str]) -> Iterator[int]:
         if task != suite.task.name:
             raise ValueError(f"--suite {suite.name} is a comparison on {task}; choose another name")
         write_json(about, {"task": task, "argv": list(argv)})
-        before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # no run outlives a suite that is ended
+        # No run outlives a suite that is ended; a hang-up that nohup ignores stays ignored.
+        ends = [which for which in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(which) != signal.SIG_IGN]
+        before = {which: signal.signal(which, signal.default_int_handler) for which in ends}
         try:
             yield file.fileno()
         finally:
-            signal.signal(signal.SIGTERM, before)
+            for which, handler in before.items():
+                signal.signal(which, handler)
 
 
 def how_far(run: Run, overwrite: bool) -> str:

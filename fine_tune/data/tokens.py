@@ -22,7 +22,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from fine_tune.files import digest, fill_folder, first_line
 from fine_tune.hardware import distributed
-from fine_tune.hub import located, missing
+from fine_tune.hub import TOKENIZER, folder_fault, located, missing
 from fine_tune.path import cache_dir
 from fine_tune.tasks.rows import read_split
 from fine_tune.tasks.table import Task
@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 FORMAT = 1
 """Raise when what the cache holds, or how rows are read, changes."""
 TOKENIZE_AT_ONCE = 8192
+SUSPICIOUS = 0.02
+"""Warn where this share of the tokens is unknown."""
 TOLD: set[tuple[str, Path]] = set()
 """Splits of which this process has said where their rows are from."""
 
@@ -103,10 +105,14 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
         ValueError: There is none within reach.
     """
     source, options = located(name)
+    if (folder := Path(source)).is_dir() and (fault := folder_fault(folder, TOKENIZER)):
+        raise ValueError(f"no tokenizer {name!r}: {fault}; name one with --ptrain_ver")
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, **options)
     except Exception as error:  # a damaged file can raise any of Python's
-        raise ValueError(f"no tokenizer {name!r}: {missing(name, error)}; name one with --ptrain_ver") from None
+        raise ValueError(
+            f"no tokenizer {name!r}: {missing(name, error, TOKENIZER)}; name one with --ptrain_ver"
+        ) from None
     if not tokenizer.is_fast:
         raise ValueError(f"the tokenizer of {name!r} has no fast version")
     return tokenizer
@@ -139,9 +145,43 @@ def load_split(task: Task, name: str, tokenizer: PreTrainedTokenizerFast, max_se
         label = arrays.pop("label", None)
         split = Split(task=task, name=name, label=label, **facts, **arrays)
     if (told := (name, task.file(name))) not in TOLD:
-        logger.info("%s %s: %d rows of %s", task.name, name, len(split), told[1])
-    TOLD.add(told)
+        TOLD.add(told)
+        tell(split, tokenizer)
     return split
+
+
+def tell(split: Split, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Say where rows are from, what share of their tokens is unknown; if it is large, warn, with the likely cause."""
+    share = unknown_share(split, tokenizer)
+    known = f"{share:.2%} of the tokens unknown to the tokenizer" if share else "all tokens known"
+    logger.info("%s %s: %d rows of %s, %s", split.task.name, split.name, len(split), split.task.file(split.name), known)
+    if share > SUSPICIOUS:
+        why = why_unknown(tokenizer)
+        logger.warning("%s %s: %.1f %% of the tokens are unknown: %s", split.task.name, split.name, 100 * share, why)
+
+
+def unknown_share(split: Split, tokenizer: PreTrainedTokenizerFast) -> float:
+    """Share of a split's tokens that are the tokenizer's token for what it does not know."""
+    return float(np.mean(split.input_ids == tokenizer.unk_token_id)) if tokenizer.unk_token_id is not None else 0.0
+
+
+def why_unknown(tokenizer: PreTrainedTokenizerFast) -> str:
+    """Name the likely cause of unknown tokens."""
+    if not lowers(tokenizer) and not capital_share(tokenizer):
+        return "the tokenizer keeps capitals, but its vocabulary has none; should do_lower_case be true?"
+    return "is the tokenizer the model's, and are the rows in its language?"
+
+
+def lowers(tokenizer: PreTrainedTokenizerFast) -> bool:
+    """Whether a tokenizer lower-cases text before it cuts it."""
+    normalizer = tokenizer.backend_tokenizer.normalizer
+    return normalizer is not None and normalizer.normalize_str("A") == "a"
+
+
+def capital_share(tokenizer: PreTrainedTokenizerFast) -> float:
+    """Share of the vocabulary that has capitals."""
+    words = [word.lstrip("\u0120\u2581") for word in tokenizer.get_vocab() if word[:1] not in "[<"]  # marks of a blank
+    return float(np.mean([word != word.lower() for word in words]))
 
 
 @contextlib.contextmanager

@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from fine_tune.files import first_line
 from fine_tune.flags.from_config import saved_flags
 from fine_tune.flags.option import REQUIRED
+from fine_tune.hardware import host
+from fine_tune.hardware.host import ran_out
 from fine_tune.hardware.rank import is_main
-from fine_tune.hardware.threads import share_cores
 
 Group = TypeVar("Group")
 WAIT_FOR_THE_FIRST = 5.0
@@ -97,7 +99,7 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse a command; `--from_config` is read first, its values become the defaults."""
-        share_cores()
+        host.settle()
         words = list(sys.argv[1:] if args is None else args)
         self.command = [self.prog, *words]
         if self.repeats:
@@ -202,5 +204,9 @@ def usage_errors(parser: argparse.ArgumentParser, interrupted: str = "interrupte
         yield
     except (ValueError, OSError) as error:
         parser.error(" ".join(str(error).splitlines()))
+    except (MemoryError, RuntimeError) as error:
+        if not ran_out(error):
+            raise
+        parser.exit(1, f"{parser.prog}: no memory left ({first_line(error)}); a smaller --batch_size needs less\n")
     except KeyboardInterrupt:
         parser.exit(130, f"\n{interrupted}\n")

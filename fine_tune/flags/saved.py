@@ -74,6 +74,12 @@ def load_config(run_dir: Path, flag: str = "--experiment") -> dict[str, Any]:
         there = sorted(path.parent.name for path in run_dir.parent.glob(f"[!.]*_{task}/config.json"))
         raise FileNotFoundError(f"{flag}: no run at {run_dir}; runs of {task}: {', '.join(there) or 'none'}")
     values = read_json(file)
+    if "transformers_version" in values and "task" not in values:
+        kind = ", ".join(map(str, values.get("architectures") or ["model"]))
+        raise ValueError(
+            f"{flag}: {run_dir} is a HuggingFace folder ({kind}), not a run of this project; run_fine_tune.py with "
+            f"--ptrain_ver {run_dir} fine-tunes its encoder into one, under another --experiment"
+        )
     ours = any((run_dir / name).is_file() for name in ("run.json", "encoder.json"))
     if not ours and (unknown := sorted(set(values) - RELEASED_KEYS)):
         raise ValueError(f"{file}: unknown keys: {', '.join(unknown)}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fine_tune.flags.option import DEVICE_ID, FRACTION, NOT_NEGATIVE, POSITIVE, SEED, SEQUENCE, Checked, flag
-from fine_tune.path import experiment_name, run_dir
+from fine_tune.path import ARCHITECTURES, experiment_name, run_dir
 from fine_tune.tasks.table import TASKS, task_named
 
 TASK = f"task to work on: {', '.join(TASKS)}"
@@ -22,7 +22,7 @@ class RunConfig(Checked):
 
     experiment: str = flag("name the run; its folder is <experiment>_<model>_<task>")
     task: str = flag(TASK, alias=("task_name",))
-    model: str = flag("architecture of the model that is trained", "bert", choices=("bert", "albert"))
+    model: str = flag("architecture of the model that is trained", "bert", choices=ARCHITECTURES)
     dataset: str = flag("split to train on", "train")
     seed: int = flag("seed of initialisation, dropout and data order", 42, SEED)
     batch_size: int = flag("rows per update", 32, POSITIVE, alias=("per_device_train_batch_size",))
@@ -97,7 +97,7 @@ class TeacherRef(Checked):
     """The fine-tuned teacher."""
 
     teacher_exp: str = flag("learn from the teacher of this experiment name")
-    tmodel: str = flag("architecture of the teacher", "bert", choices=("bert", "albert"))
+    tmodel: str = flag("architecture of the teacher", "bert", choices=ARCHITECTURES)
     tckpt: int | None = flag("checkpoint of the teacher to use (default: its last)", None, NOT_NEGATIVE)
 
     def __post_init__(self) -> None:
@@ -189,7 +189,7 @@ class EvalConfig(Checked):
 
     experiment: str = flag("experiment name of the run")
     task: str = flag(TASK, alias=("task_name",))
-    model: str = flag("architecture of the run's model", "bert", choices=("bert", "albert"))
+    model: str = flag("architecture of the run's model", "bert", choices=ARCHITECTURES)
     dataset: str = flag("split to read", "dev")
     batch_size: int = flag("rows per batch", 128, POSITIVE)
     device_id: int | None = flag(DEVICE, None, DEVICE_ID)

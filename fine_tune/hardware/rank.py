@@ -2,20 +2,28 @@
 
 import os
 
+LAUNCHER = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""Variables that count only together: a scheduler or a container may have left one of them."""
+
+
+def number(name: str, alone: int) -> int:
+    """Read a number of torchrun's; `alone` without torchrun."""
+    return int(os.environ.get(name, alone)) if os.environ.keys() >= set(LAUNCHER) else alone
+
 
 def world_size() -> int:
     """Count the processes of this run."""
-    return int(os.environ.get("WORLD_SIZE", 1))
+    return number("WORLD_SIZE", 1)
 
 
 def rank() -> int:
     """Number of this process, from 0."""
-    return int(os.environ.get("RANK", 0))
+    return number("RANK", 0)
 
 
 def local_rank() -> int:
     """Number of this process on its machine: its GPU."""
-    return int(os.environ.get("LOCAL_RANK", 0))
+    return number("LOCAL_RANK", 0)
 
 
 def is_main() -> bool:

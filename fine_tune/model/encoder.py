@@ -6,6 +6,7 @@ Departure from the released code: a student's shape is read off its checkpoint w
 import logging
 import re
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from transformers import AlbertConfig, AutoConfig, AutoModel, BertConfig, BertModel, PreTrainedConfig, PreTrainedModel
 
 from fine_tune.files import first_line
-from fine_tune.hub import located, missing
+from fine_tune.hub import CONFIG, folder_fault, located, missing, weight_files
 
 logger = logging.getLogger(__name__)
 
@@ -38,10 +39,37 @@ BERT_SIZES = (
 """What a student takes over from the architecture of its source."""
 
 
+BODY = re.compile(r"(^|\.)(embeddings|encoder)\.(?!position_ids)")
+"""Names of weights that an encoder would use; those of pre-training's heads, say, are left behind."""
+
+
 def with_dropout(config: PreTrainedConfig, dropout: float) -> PreTrainedConfig:
     """Set every dropout probability of an architecture."""
     config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
     return config
+
+
+class UnsupportedError(ValueError):
+    """A setting of an encoder that the library would ignore, or that cannot be trained with."""
+
+
+def check_settings(config: PreTrainedConfig) -> None:
+    """Refuse settings of an encoder that transformers no longer reads, or that nothing here can train.
+
+    Raises:
+        UnsupportedError: Naming the setting.
+    """
+    if (kind := getattr(config, "position_embedding_type", "absolute")) != "absolute":
+        raise UnsupportedError(
+            f"position_embedding_type {kind!r} is not supported: transformers reads absolute positions alone"
+        )
+    if pruned := getattr(config, "pruned_heads", None):
+        raise UnsupportedError(f"pruned_heads {pruned} are not supported")
+    if quantised := getattr(config, "quantization_config", None):
+        kind = quantised.get("quant_method", "some way") if isinstance(quantised, dict) else type(quantised).__name__
+        raise UnsupportedError(f"its weights are quantised ({kind}); give the encoder in full precision")
+    if getattr(config, "is_decoder", False):
+        raise UnsupportedError("is_decoder: a model that reads from left to right only is no encoder")
 
 
 def pretrained_encoder(name: str, dropout: float | None = None) -> PreTrainedModel:
@@ -55,13 +83,22 @@ def pretrained_encoder(name: str, dropout: float | None = None) -> PreTrainedMod
         config = AutoConfig.from_pretrained(source, **options)
         if dropout is not None:
             with_dropout(config, dropout)
+        check_settings(config)
         encoder, info = AutoModel.from_pretrained(
             source, config=config, dtype=torch.float32, output_loading_info=True, **options
         )
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"--ptrain_ver {name!r}: {missing(name, error)}") from None
-    except (RuntimeError, SafetensorError) as error:
-        raise ValueError(f"--ptrain_ver {name!r}: weights damaged or of another model: {first_line(error)}") from None
+    except UnsupportedError as error:
+        raise ValueError(f"--ptrain_ver {name!r}: {error}") from None
+    except (RuntimeError, SafetensorError, UnpicklingError) as error:
+        fault = folder_fault(Path(source), weight_files(Path(source))) if Path(source).is_dir() else ""
+        why = fault or f"weights damaged or of another model: {first_line(error)}"
+        raise ValueError(f"--ptrain_ver {name!r}: {why}") from None
+    except Exception as error:  # a stranger's folder can make the library raise any of Python's
+        raise ValueError(
+            f"--ptrain_ver {name!r}: {missing(name, error, CONFIG + weight_files(Path(source)))}"
+        ) from None
+    if unused := sorted(filter(BODY.search, info["unexpected_keys"])):
+        logger.warning("%s: %d weights are not used, %s among them", name, len(unused), unused[0])
     absent = sorted(info["missing_keys"])
     if any("pooler" not in key for key in absent):
         raise ValueError(f"--ptrain_ver {name!r}: {len(absent)} weights are missing, {absent[0]} among them")
@@ -95,7 +132,7 @@ def empty_encoder(
             config = AutoConfig.from_pretrained(source, **options)
         except (OSError, ValueError, KeyError) as error:
             raise ValueError(
-                f"no encoder {name!r}: {missing(name, error)}; name its folder with --ptrain_ver"
+                f"no encoder {name!r}: {missing(name, error, CONFIG)}; name its folder with --ptrain_ver"
             ) from None
     if config.num_hidden_layers > MOST_LAYERS:
         raise ValueError(f"{run_dir}: an encoder of {config.num_hidden_layers} layers; is its configuration damaged?")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from fine_tune.data.tokens import load_tokenizer
+from fine_tune.data.tokens import Split, load_tokenizer
 from fine_tune.files import first_line
 from fine_tune.flags.saved import load_config
 from fine_tune.flags.shared import TeacherRef
@@ -140,6 +140,17 @@ def check_length(model: Classifier, max_seq_len: int) -> None:
     positions = model.encoder.config.max_position_embeddings
     if max_seq_len > positions:
         raise ValueError(f"--max_seq_len {max_seq_len}: the encoder has {positions} positions")
+
+
+def check_segments(model: Classifier, rows: Split, name: str = "type_vocab_size") -> None:
+    """Refuse rows with more segments than the model has embeddings for; some tokenizers give a pair a single one.
+
+    Raises:
+        ValueError: They have, with the `name` of what decides.
+    """
+    segments, known = 1 + int(rows.token_type_ids.max()), model.encoder.config.type_vocab_size
+    if segments > known:
+        raise ValueError(f"{name} {known}: {rows.task.name} has {segments} segments, the model embeds {known}")
 
 
 def fresh_teacher(

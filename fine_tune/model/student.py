@@ -53,11 +53,9 @@ def settled_sizes(cfg: StudentConfig, architecture: str, teacher: Loaded) -> Stu
         num_attention_heads=cfg.num_attention_heads or config.num_attention_heads,
         type_vocab_size=cfg.type_vocab_size or config.type_vocab_size,
     )
-    assert sizes.d_model and sizes.num_attention_heads and sizes.type_vocab_size
+    assert sizes.d_model and sizes.num_attention_heads
     if sizes.d_model % sizes.num_attention_heads:
         raise ValueError(f"--num_attention_heads {sizes.num_attention_heads} does not divide the width {sizes.d_model}")
-    if sizes.type_vocab_size < len(task.text):
-        raise ValueError(f"--type_vocab_size {sizes.type_vocab_size}: {task.name} has {len(task.text)} segments")
     return sizes
 
 

@@ -15,7 +15,16 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 
-from fine_tune.data.tokens import Split, fingerprint, load_split, load_tokenizer
+from fine_tune.data.tokens import (
+    Split,
+    capital_share,
+    fingerprint,
+    load_split,
+    load_tokenizer,
+    lowers,
+    unknown_share,
+    why_unknown,
+)
 from fine_tune.files import existing
 from fine_tune.flags.shared import Pace, RunConfig, StepConfig
 from fine_tune.hardware import distributed
@@ -29,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 UNKNOWN = 0.2
 """Refuse rows with this share of unknown tokens."""
+CASED = 0.05
+"""A vocabulary is cased if this share of it has capitals: a quarter and more in BERT's, none in an uncased one."""
 LEAK, USUAL_LEAK = 0.1, 0.02
 """Refuse, or mention, this share of dev rows among the training rows; benchmarks have a few in common."""
 STATE_FLOATS = 3
@@ -105,7 +116,9 @@ def check_size(teacher: Classifier, student: Classifier) -> None:
 
 
 def check_tokens(tokenizer: PreTrainedTokenizerFast, config: PreTrainedConfig) -> None:
-    """Refuse a tokenizer without the special tokens of the architecture, or with another token for padding.
+    """Refuse a tokenizer without the special tokens of the architecture; warn of one that suits its vocabulary badly.
+
+    Another number for padding is harmless, as padding is masked; it may mean that the tokenizer is another model's.
 
     Raises:
         ValueError: Naming the token.
@@ -116,10 +129,15 @@ def check_tokens(tokenizer: PreTrainedTokenizerFast, config: PreTrainedConfig) -
                 f"the tokenizer {tokenizer.name_or_path} has no token for [{name.upper()}]: is it the model's?"
             )
     if config.pad_token_id not in (None, tokenizer.pad_token_id):
-        raise ValueError(
-            f"padding is token {tokenizer.pad_token_id} of the tokenizer {tokenizer.name_or_path}, but token "
-            f"{config.pad_token_id} of the model: is it the model's?"
-        )
+        logger.warning(
+            "padding is token %d of the tokenizer %s, but token %d of the model: is it the model's?",
+            tokenizer.pad_token_id, tokenizer.name_or_path, config.pad_token_id,
+        )  # fmt: skip
+    if lowers(tokenizer) and (share := capital_share(tokenizer)) > CASED:
+        logger.warning(
+            "the tokenizer %s lower-cases, but %.0f %% of its vocabulary has capitals, which it never finds; should "
+            "do_lower_case be false?", tokenizer.name_or_path, 100 * share,
+        )  # fmt: skip
 
 
 def check_rows(rows: Split, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -128,10 +146,10 @@ def check_rows(rows: Split, tokenizer: PreTrainedTokenizerFast) -> None:
     Raises:
         ValueError: A fifth of the tokens is unknown, or more than `LEAK` of the dev rows are there.
     """
-    task, unknown = rows.task, float(np.mean(rows.input_ids[:100_000] == tokenizer.unk_token_id))
+    task, unknown = rows.task, unknown_share(rows, tokenizer)
     if unknown > UNKNOWN:
         what = f"{unknown:.0%} of the tokens of {task.name} {rows.name}"
-        raise ValueError(f"{what} are unknown to the tokenizer: is it the model's?")
+        raise ValueError(f"{what} are unknown to the tokenizer: {why_unknown(tokenizer)}")
     known = {rows.input_ids[start:end].tobytes() for start, end in itertools.pairwise(rows.offsets)}
     for dev in dev_splits(rows, tokenizer):
         share = np.mean([dev.input_ids[start:end].tobytes() in known for start, end in itertools.pairwise(dev.offsets)])

@@ -20,9 +20,11 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from fine_tune.data.batches import Batch
+from fine_tune.files import first_line
 from fine_tune.flags.shared import Pace
 from fine_tune.hardware import distributed, rank
 from fine_tune.hardware.device import Elsewhere
+from fine_tune.hardware.host import ran_out
 from fine_tune.model.checkpoint import drop_checkpoints, list_checkpoints, save_checkpoint
 from fine_tune.model.part import TrainedPart
 from fine_tune.model.placement import compile_seconds
@@ -35,6 +37,12 @@ from fine_tune.run.tensorboard import write_curves, write_scores
 from fine_tune.teacher.protocol import Teacher, announced
 
 logger = logging.getLogger(__name__)
+
+STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Signals after which a run finishes its update, saves its state, and ends."""
+LESS_MEMORY = (
+    "--accum_step 2 or --gradient_checkpointing needs about half of it for the same updates; or lower --batch_size"
+)
 
 
 class Watch(Protocol):
@@ -76,8 +84,8 @@ class Work(NamedTuple):
 class Session:
     """A training run; a context manager.
 
-    On SIGTERM or Ctrl-C it finishes the update, saves a state to resume from, and exits; a second Ctrl-C ends it at
-    once. The last update makes a log entry and a checkpoint, whatever the pace.
+    On SIGTERM, SIGHUP or Ctrl-C it finishes the update, saves a state to resume from, and exits; a second Ctrl-C ends
+    it at once. The last update makes a log entry and a checkpoint, whatever the pace.
 
     Args:
         work: What is trained.
@@ -148,13 +156,15 @@ class Session:
         return {"meter": self.meter.state(), "bytes": written} | watched
 
     def __enter__(self) -> "Session":
-        self.handlers = {which: signal.signal(which, self.note_signal) for which in (signal.SIGTERM, signal.SIGINT)}
+        heard = [which for which in STOP if signal.getsignal(which) != signal.SIG_IGN]  # nohup ignores a hang-up
+        self.handlers = {which: signal.signal(which, self.note_signal) for which in heard}
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         for which, handler in self.handlers.items():
             signal.signal(which, handler)
-        self.bar.close()
+        with contextlib.suppress(OSError):
+            self.bar.close()
         with self.explained():
             try:
                 if rank.is_main():
@@ -167,7 +177,7 @@ class Session:
 
     @contextlib.contextmanager
     def explained(self) -> Iterator[None]:
-        """End the run with one line where a file cannot be written, or a loss is not finite.
+        """End the run with one line where a file cannot be written, a loss is not finite, or there is no memory left.
 
         Raises:
             SystemExit: With exit code 1.
@@ -178,6 +188,11 @@ class Session:
             raise SystemExit(f"stopped at update {self.now}: {error}; mend that, then --resume") from None
         except FloatingPointError as error:
             raise SystemExit(f"stopped: {error}") from None
+        except (MemoryError, RuntimeError) as error:
+            if not ran_out(error):
+                raise
+            what = f"no memory left ({first_line(error)})"
+            raise SystemExit(f"stopped at update {self.now}: {what}; {LESS_MEMORY}") from None
         except KeyboardInterrupt:
             raise SystemExit(128 + signal.SIGINT) from None
 
@@ -274,8 +289,9 @@ class Session:
         return self.now % every == 0 or self.now == self.total_step
 
     def advance(self) -> None:
-        """Move the progress line."""
-        self.bar.update()
+        """Move the progress line, if the terminal is still there."""
+        with contextlib.suppress(OSError):
+            self.bar.update()
 
     def scalars(self, values: dict[str, float]) -> None:
         """Write one entry under `train/`."""

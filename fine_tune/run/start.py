@@ -36,7 +36,7 @@ from fine_tune.hardware.precision import resolve_precision
 from fine_tune.hardware.seed import own_dropout
 from fine_tune.layer_map import LayerMap, written
 from fine_tune.model.classifier import Classifier
-from fine_tune.model.load import Loaded
+from fine_tune.model.load import Loaded, check_segments
 from fine_tune.model.part import TrainedPart
 from fine_tune.model.placement import place
 from fine_tune.model.projection import without_projection
@@ -128,6 +128,8 @@ def prepare(settings: Settings, read: Callable[[Settings], Source] = read_teache
     check_free(cfg, flags.get(TeacherRef))
     source = read(settings)
     rows = load_labelled(task, cfg.dataset, source.tokenizer, source.max_seq_len)
+    if source.model:
+        check_segments(source.model, rows)
     steps, epochs = settled_duration(flags[StepConfig], flags[EpochConfig], len(rows), cfg.batch_size)
     parts = {
         prefix: own.replaced(settled_part_duration(own[StepConfig], steps, epochs))
@@ -162,6 +164,7 @@ def build_student(run: Prepared, matched: bool = True, named: LayerMap | None = 
     """
     assert run.teacher.model.linear_layer.weight.dtype == torch.float32, "build the student before open_teacher"
     classifier, origin = new_student(run.flags[StudentConfig], run.teacher, named)
+    check_segments(classifier, run.rows, "--type_vocab_size")
     if run.flags[RunConfig].preflight:
         with preflight.way_out():
             preflight.check_size(run.teacher.model, classifier)

@@ -22,21 +22,21 @@ def parameters(model: nn.Module) -> int:
 
 @torch.no_grad()
 def milliseconds_per_sentence(
-    models: Sequence[Classifier], split: Split, count: int, device: torch.device
+    models: Sequence[Classifier], splits: Sequence[Split], count: int, device: torch.device
 ) -> list[float]:
     """Median time of one row per model; the models take turns, so a busy machine hurts all alike.
 
     Args:
-        models: Models that read the same tokens.
-        split: Where rows come from; the first `count` are timed, after `WARM_UP` others.
+        models: The models.
+        splits: The same rows in the tokens of each model; the first `count` are timed, after `WARM_UP` others.
         count: Rows.
         device: Where the models are.
     """
     times: list[list[float]] = [[] for _ in models]
-    warm_up = min(WARM_UP, len(split))
-    for row in [*range(warm_up), *range(min(count, len(split)))]:
-        inputs = to_device(split.inputs(np.array([row])), device)
-        for model, taken in zip(models, times, strict=True):
+    warm_up = min(WARM_UP, len(splits[0]))
+    for row in [*range(warm_up), *range(min(count, len(splits[0])))]:
+        for model, split, taken in zip(models, splits, times, strict=True):
+            inputs = to_device(split.inputs(np.array([row])), device)
             model.eval()
             start = time.perf_counter()
             model(**inputs).logits.cpu()  # reading the result waits for the device

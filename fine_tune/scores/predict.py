@@ -12,6 +12,7 @@ from fine_tune.files import write_text, write_tsv
 from fine_tune.hardware import distributed, rank
 from fine_tune.hardware.device import to_device
 from fine_tune.model.classifier import Classifier
+from fine_tune.model.load import check_segments
 from fine_tune.scores.metrics import decide
 
 
@@ -21,6 +22,7 @@ def predict(model: Classifier, split: Split, batch_size: int, device: torch.devi
 
     Several processes share the batches, and every one gets all logits.
     """
+    check_segments(model, split)
     model.eval()
     order = np.argsort(split.lengths, kind="stable")
     parts = [order[at : at + batch_size] for at in range(0, len(order), batch_size)]
@@ -42,11 +44,30 @@ def save_prediction(file: Path, split: Split, logits: torch.Tensor) -> None:
 
 
 def save_submission(file: Path, split: Split, logits: torch.Tensor) -> None:
-    """Write predictions the way the benchmark's server takes them: GLUE's table, or SuperGLUE's JSON lines."""
+    """Write predictions the way the benchmark's server takes them, under the file's own ids.
+
+    These are GLUE's table, or SuperGLUE's JSON lines, where an id is a number if it is written as one.
+
+    Raises:
+        ValueError: An id stands for two rows.
+    """
+    ids, counts = np.unique(split.row_id, return_counts=True)
+    if len(ids) < len(split):
+        twice = f"{split.task.index} {ids[counts > 1][0]}"
+        raise ValueError(
+            f"{split.task.file(split.name)}: {twice} stands for {counts.max()} rows; whose is the prediction?"
+        )
     task, guess = split.task, decide(split.task, logits)
     words = [f"{value:.3f}" for value in guess] if task.regression else [task.labels[value] for value in guess]
     if file.suffix == ".jsonl":
-        lines = [json.dumps({"idx": int(row), "label": word}) for row, word in zip(split.row_id, words, strict=True)]
+        lines = [
+            json.dumps({"idx": as_written(row), "label": word}) for row, word in zip(split.row_id, words, strict=True)
+        ]
         write_text(file, "\n".join(lines) + "\n")
     else:
-        write_tsv(file, pd.DataFrame({"index": range(len(words)), "prediction": words}))
+        write_tsv(file, pd.DataFrame({"index": split.row_id, "prediction": words}))
+
+
+def as_written(row_id: str) -> int | str:
+    """Turn an id into the number that it writes, if it is one."""
+    return int(row_id) if row_id.isdecimal() and str(int(row_id)) == row_id else str(row_id)

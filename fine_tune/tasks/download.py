@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
+from fine_tune.files import move
 from fine_tune.path import task_dir
 from fine_tune.tasks.rows import read_split
 from fine_tune.tasks.table import Task
@@ -258,4 +259,4 @@ def install(staging: Path, folder: Path, overwrite: bool) -> None:
         return
     for file in sorted(staging.iterdir()):
         if overwrite or not (folder / file.name).exists():
-            file.replace(folder / file.name)
+            move(file, folder / file.name)

@@ -8,6 +8,7 @@ import json
 import logging
 from typing import NamedTuple
 
+from fine_tune.files import LFS
 from fine_tune.tasks.table import SLICES, Task
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,10 @@ def read_split(task: Task, split: str) -> list[Row]:
     """
     file = task.file(split)
     labelled = task.is_labelled(split)
-    lines = file.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    content = file.read_bytes()
+    if kind := foreign_kind(content):
+        raise ValueError(f"{file}: {kind}; a UTF-8 text file with a row per line is needed")
+    lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
     while lines and not lines[-1].strip():
         lines.pop()
     rows, skipped, header = [], 0, None
@@ -49,6 +53,8 @@ def read_split(task: Task, split: str) -> list[Row]:
             needed = (*task.text, *([task.label] if labelled else []))
             if missing := [name for name in needed if name not in header]:
                 raise ValueError(f"{file}:1: missing column {', '.join(missing)}; the header has {', '.join(header)}")
+            if twice := [name for name in (*needed, task.index) if header.count(str(name)) > 1]:
+                raise ValueError(f"{file}:1: the column {twice[0]} stands twice; which one is meant? Remove the other")
     first_row = 1 if header and not (task.headless and labelled) else 0
     for number, line in enumerate(lines[first_row:], start=first_row + 1):
         try:
@@ -65,6 +71,24 @@ def read_split(task: Task, split: str) -> list[Row]:
     return _slice(rows, split) if split in SLICES else rows
 
 
+def foreign_kind(content: bytes) -> str:
+    """Say what a file is that cannot be a table in UTF-8; "" if it may be one."""
+    start = content[:4096]
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")) or 5 * start.count(b"\0") > len(start) > 0:
+        return "not UTF-8, it looks like UTF-16"
+    for mark, kind in (
+        (b"\x1f\x8b", "a gzip archive"), (b"PK\x03\x04", "a zip archive or a spreadsheet"), (b"PAR1", "a Parquet file"),
+        (LFS, "a git-lfs pointer, not the file itself (git lfs pull fetches it)"),
+    ):  # fmt: skip
+        if start.startswith(mark):
+            return kind
+    if start.lstrip()[:15].lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "a web page"
+    if b"\r" in start.rstrip(b"\r\n") and b"\n" not in content:
+        return "its lines end with carriage returns alone"
+    return ""
+
+
 def _slice(rows: list[Row], name: str) -> list[Row]:
     import numpy as np  # imported here: no `--help` needs it
 
@@ -77,12 +101,15 @@ def _fields(line: bytes, header: list[str] | None) -> dict[str, object]:
     try:
         text = line.decode("utf-8").rstrip("\r")
     except UnicodeDecodeError as error:
-        raise RowError(f"not UTF-8: {error.reason} at byte {error.start}") from None
+        guess = "is the encoding Latin-1 or Windows-1252? Save the file as UTF-8"
+        raise RowError(f"not UTF-8: {error.reason} at byte {error.start}; {guess}") from None
     if not text.strip():
         raise RowError("a blank line; remove it", broken=True)
     if header is None:
         try:
-            fields = json.loads(text)
+            fields = json.loads(text, object_pairs_hook=_once)
+        except RowError:
+            raise
         except (ValueError, RecursionError) as error:
             raise RowError(f"not JSON: {error}") from None
         if not isinstance(fields, dict):
@@ -92,6 +119,15 @@ def _fields(line: bytes, header: list[str] | None) -> dict[str, object]:
     if len(cells) != len(header):
         raise RowError(f"expected {len(header)} columns, got {len(cells)}", broken=True)
     return dict(zip(header, cells, strict=True))
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Make an object of its fields; of two with the same name, neither is to be trusted."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise RowError(f"the field {next(name for name in names if names.count(name) > 1)!r} stands twice")
+    return fields
 
 
 def _row(task: Task, fields: dict[str, object], labelled: bool, number: int) -> Row | None:
