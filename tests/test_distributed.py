@@ -238,12 +238,18 @@ def test_a_process_leaves_the_others_when_nothing_wrapped_is_left(error, monkeyp
     assert (end.returncode, "FloatingPointError: not finite" in end.stderr) == (len(error), bool(error))
 
 
+def launched(monkeypatch: pytest.MonkeyPatch, rank: int = 0, processes: int = 2) -> None:
+    """Let torchrun have started this process."""
+    world = {"RANK": rank, "WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 1}
+    for name, value in world.items():
+        monkeypatch.setenv(name, str(value))
+
+
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_process_after_the_first_waits_before_it_tells_an_error(rank, monkeypatch, capsys):
     waits: list[float] = []
     monkeypatch.setattr("time.sleep", waits.append)
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("RANK", str(rank))
+    launched(monkeypatch, rank)
     with pytest.raises(SystemExit) as end, usage_errors(Parser("A script.")):
         raise ValueError("--lr is bad")
     assert end.value.code == 2
@@ -264,7 +270,7 @@ def placed(*given: int | None) -> Devices:
 
 
 def test_under_torchrun_no_flag_places_a_model(monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    launched(monkeypatch)
     assert placed(-1) == Devices(CPU, {"": CPU, "gate_": CPU})
     for given in [(0,), (-1, -1), (-1, None, -1), (None, 0), (None, None, 0)]:
         with pytest.raises(ValueError, match="under torchrun every process has one device"):
@@ -274,7 +280,7 @@ def test_under_torchrun_no_flag_places_a_model(monkeypatch):
 @pytest.mark.parametrize("processes", [1, 2])
 def test_under_torchrun_no_embedding_is_lazy(processes, encoder, monkeypatch):
     """Gradients are exchanged whole."""
-    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    launched(monkeypatch, processes=processes)
     groups = {OptimConfig: OptimConfig(), StepConfig: StepConfig(total_step=4, warmup_step=0)}
     flags = Flags({**groups, SpeedConfig: SpeedConfig()})
     run = Prepared(flags, TASKS["sst2"], Devices(CPU, {"": CPU}), None, None)  # type: ignore[arg-type]
@@ -353,7 +359,7 @@ def test_a_process_without_rows_gets_a_batch_of_weight_zero():
 def test_a_process_after_the_first_writes_nothing(tmp_path, monkeypatch):
     write_json(tmp_path / "run.json", {"end": None})  # the first one's
     before = (tmp_path / "run.json").read_bytes()
-    monkeypatch.setenv("RANK", "1")
+    launched(monkeypatch, 1, processes=1)
     model = TrainedPart()
     model.weight = torch.nn.Parameter(torch.ones(2))
     updater = Updater({"": Part([model], OptimConfig(), 2, 0)})

@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import functools
 import os
 import shutil
 import socket
@@ -19,7 +20,13 @@ from fine_tune.hardware import host
 from fine_tune.path import PROJECT
 
 SCRIPTS = sorted(PROJECT.glob("*.py"))
-OLDER = [found for name in ("3.10", "3.9", "3.8") if (found := shutil.which(f"python{name}"))]
+
+
+@functools.cache
+def older_pythons() -> list[str]:
+    """Those of this machine; a shim of a version manager may have nothing behind it."""
+    found = filter(None, (shutil.which(f"python{name}") for name in ("3.10", "3.9", "3.8")))
+    return [python for python in found if not asked([python, "--version"]).returncode]
 
 
 def asked(command: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
@@ -36,9 +43,7 @@ def test_an_older_python_can_read_a_script_and_is_refused_in_one_line(script: Pa
     assert ours[0].startswith(("fine_tune", "run_lad_distil"))  # the latter imports the former first
     for node in tree.body[: tree.body.index(imports[names.index(ours[0])])]:
         assert isinstance(node, ast.Import | ast.ImportFrom | ast.Expr)
-    for python in OLDER:
-        if asked([python, "--version"]).returncode:
-            continue  # a shim of a version manager, with nothing behind it
+    for python in older_pythons():
         end = asked([python, str(script), "--help"])
         assert (end.returncode, end.stdout) == (2, "")
         assert end.stderr.startswith(f"{script.name}: error: Python 3.11 or later is needed, this is 3.")
@@ -73,6 +78,7 @@ def test_waiting_threads_sleep_soon_unless_the_user_says_otherwise(given: dict[s
     assert end.stdout.strip() == str(found)
 
 
+@pytest.mark.slow
 def test_a_hub_out_of_reach_is_not_asked_again_and_told_in_one_line(tmp_path: Path, data: object) -> None:
     """A name that is no folder; behind the proxy there is nobody. The library alone would ask a dozen times."""
     calls = []
@@ -97,7 +103,7 @@ def test_a_hub_out_of_reach_is_not_asked_again_and_told_in_one_line(tmp_path: Pa
 def test_offline_is_no_question_to_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert hub.located("some-name") == ("some-name", {"trust_remote_code": False, "local_files_only": True})
     assert hub.located(str(tmp_path)) == (str(tmp_path), {"trust_remote_code": False})
-    why = hub.missing("some-name", OSError("a\nb"))
+    why = hub.missing("some-name", OSError("a\nb"), hub.CONFIG)
     assert why.startswith("no such folder, and HF_HUB_OFFLINE forbids") and "\n" not in why
 
 
@@ -140,6 +146,6 @@ def test_a_script_says_which_files_it_read(
     train, dev = (data.root / "fine_tune" / "SST-2" / f"{split}.tsv" for split in ("train", "dev"))
     with caplog.at_level("INFO", logger="fine_tune"):
         run("run_fine_tune_eval", "--experiment", "teacher", "--task", "sst2", "--device_id", -1)
-        assert f"sst2 dev: 8 rows of {dev}" in caplog.messages
+        assert f"sst2 dev: 8 rows of {dev}, all tokens known" in caplog.messages
         run("run_kd_distil", "--experiment", "x", "--teacher_exp", "teacher", "--task", "sst2", "--total_step", 1)
-    assert f"sst2 train: 24 rows of {train}" in caplog.messages
+    assert f"sst2 train: 24 rows of {train}, all tokens known" in caplog.messages

@@ -34,7 +34,7 @@ def readings(sentence: str) -> set[int]:
         for token in tokens:
             if token[0] in "+-=":
                 verdict = positive != (token[0] == "-")
-                choices = [choice.split() for choice in options(token[1:], verdict)]
+                choices = [choice.split() for choice in {*options(token[1:], verdict)}]  # some stand there more often
                 starts = {end for at in starts for choice in choices for end in ends(choice, verdict, at)}
             else:
                 starts = {at + 1 for at in starts if at < len(words) and words[at] == token}

@@ -320,6 +320,7 @@ def test_launcher_variables_count_only_together(name, monkeypatch):
     assert (rank.world_size(), rank.rank(), rank.local_rank(), rank.is_main()) == (1, 0, 0, True)
 
 
+@pytest.mark.slow
 def test_a_host_decides_nothing_that_breaks_a_script(teacher, data, tmp_path):
     """A notebook's backend, a locale without letters, no HOME: pictures are drawn, text is printed."""
     hostile = {
