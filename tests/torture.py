@@ -6,6 +6,7 @@ Real scripts on tiny models: this process imports everything once, every run is 
 """
 
 import argparse
+import contextlib
 import copy
 import ctypes
 import os
@@ -54,6 +55,7 @@ class World:
     def __init__(self, root: Path) -> None:
         """Make it."""
         self.root, self.draw = root, random.Random(0)
+        self.started: list[int] = []
         conftest.write_task(root, "sst2", train=24)
         self.encoder = conftest.make_encoder(root / "encoder", transformers.BertConfig(**conftest.SIZES))
         script, *words = command("run_fine_tune", self.encoder)
@@ -65,7 +67,15 @@ class World:
 
     def start(self, script: str, experiment: str, *words: Any, ranks: int = 1) -> list[int]:
         """Start a run; gives the ids of its processes."""
-        return forks.start(self.root, log_of(experiment), script, "--experiment", experiment, *words, ranks=ranks)
+        processes = forks.start(self.root, log_of(experiment), script, "--experiment", experiment, *words, ranks=ranks)
+        self.started += processes
+        return processes
+
+    def end(self) -> None:
+        """Kill what still runs, so that nobody writes into the folder while it is removed."""
+        for process in self.started:
+            with contextlib.suppress(ChildProcessError):  # those that were waited for
+                forks.finish([process], 0)
 
     def whole(self, script: str, experiment: str, *words: Any, ranks: int = 1) -> float:
         """Make a run without any fault; gives its seconds."""
@@ -208,9 +218,16 @@ def signals(world: World) -> Outcome:
 
 
 def appeared(folder: Path, pattern: str) -> Callable[[], bool]:
-    """Give a test whether a file was made since."""
-    before = set(folder.glob(pattern))
-    return lambda: bool(set(folder.glob(pattern)) - before)
+    """Give a test whether a file was made since; the folder itself may come, go and be replaced meanwhile."""
+
+    def there() -> set[Path]:
+        try:
+            return set(folder.glob(pattern))
+        except FileNotFoundError:
+            return set()
+
+    before = there()
+    return lambda: bool(there() - before)
 
 
 def changed(file: Path, what: str = "st_mtime_ns") -> Callable[[], bool]:
@@ -313,11 +330,14 @@ def main() -> None:
     outcomes = []
     with tempfile.TemporaryDirectory() as root:
         world = World(Path(root))
-        for fault in FAULTS:
-            if args.only in (None, fault.__name__):
-                start = time.monotonic()
-                outcomes.append(fault(world))
-                print(*outcomes[-1], f"({time.monotonic() - start:.0f} s)", sep=" | ", flush=True)
+        try:
+            for fault in FAULTS:
+                if args.only in (None, fault.__name__):
+                    start = time.monotonic()
+                    outcomes.append(fault(world))
+                    print(*outcomes[-1], f"({time.monotonic() - start:.0f} s)", sep=" | ", flush=True)
+        finally:
+            world.end()
     lines = ["| fault | tried | result |", "|---|---|---|"]
     lines += [f"| {outcome.fault} | {outcome.tried} | {outcome.result} |" for outcome in outcomes]
     if args.out:
