@@ -1,15 +1,20 @@
 """Malformed files and command lines, thrown at every reader: each is read, or refused in one line; none else happens.
 
-Some 500 cases here; `HYPOTHESIS_PROFILE=nightly python -m pytest tests/test_fuzz.py` tries 10,000.
+Some 700 cases here; `HYPOTHESIS_PROFILE=nightly python -m pytest tests/test_fuzz.py` tries 20,000.
 """
 
+import bz2
 import functools
+import gzip
 import io
 import json
 import os
+import re
 import shutil
+import warnings
 import zipfile
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,14 +22,18 @@ from conftest import HEADERS, labelled
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fine_tune.data.tokens import load_tokenizer
 from fine_tune.files import read_json
 from fine_tune.flags.parser import Parser, usage_errors
 from fine_tune.flags.saved import load_config
 from fine_tune.flags.shared import STUDENT_GROUPS, OptimConfig
+from fine_tune.hardware import host, rank
+from fine_tune.hardware.rank import LAUNCHER
 from fine_tune.model.checkpoint import load_state
 from fine_tune.model.classifier import Classifier
 from fine_tune.model.encoder import pretrained_encoder
 from fine_tune.model.load import load_run
+from fine_tune.path import data_dir
 from fine_tune.run.folder import is_complete
 from fine_tune.run.history import read_runs, read_scores
 from fine_tune.run.optim import Part, Updater
@@ -76,6 +85,37 @@ def test_damaged_tables_are_read_or_refused(task, cases, data):
     content = cases.draw(spoiled(table(task)))
     file.write_bytes(content)
     read_or_refused(lambda: read_split(TASKS[task], "train"), content == table(task))
+
+
+ENCODINGS = ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1", "cp1252", "utf-7", "cp037")
+LINE_ENDS = ("\n", "\r\n", "\r", "\n\r", "\x85", "\u2028", "\f")
+WRAPPINGS = (gzip.compress, bz2.compress, lambda content: b"\n" + content, lambda content: content + b"\x1a")
+
+
+@pytest.mark.parametrize("task", ["sst2", "boolq"])
+@given(cases=st.data())
+@fuzz
+def test_tables_in_any_encoding_are_read_as_they_are_meant_or_refused(task, cases, data):
+    """Those in UTF-8 with the line ends of Unix or Windows are read, and mean the same."""
+    data.file(TASKS[task].folder).mkdir(parents=True, exist_ok=True)
+    file = data.file(f"{TASKS[task].folder}/train.{TASKS[task].suffix}")
+    text = (
+        table(task)
+        .decode()
+        .replace("good", cases.draw(st.sampled_from(["good", "caf\u00e9", "\u6f22", "\U0001f600", '"'])))
+        if task == "sst2"
+        else table(task).decode()
+    )
+    file.write_bytes(text.encode())
+    want = read_split(TASKS[task], "train")
+    encoding, end = cases.draw(st.sampled_from(ENCODINGS)), cases.draw(st.sampled_from(LINE_ENDS))
+    content = text.replace("\n", end).encode(encoding, "replace")
+    wrapped = cases.draw(st.none() | st.sampled_from(WRAPPINGS))
+    file.write_bytes(wrapped(content) if wrapped else content)
+    sound = encoding.startswith("utf-8") and end in ("\n", "\r\n") and not wrapped
+    found: list[object] = []
+    read_or_refused(lambda: found.extend(read_split(TASKS[task], "train")), sound)
+    assert not sound or found == want
 
 
 CONFIG = json.dumps({
@@ -193,6 +233,117 @@ def test_damaged_logs_are_read_or_refused(cases, tmp_path):
     (tmp_path / "metrics.jsonl").write_bytes(cases.draw(spoiled(lines)))
     (tmp_path / "config.json").write_bytes(CONFIG)
     read_or_refused(lambda: read_runs([tmp_path]))
+
+
+SPOILT: dict[str, Callable[[Path], object]] = {
+    "gone": Path.unlink,
+    "empty": lambda file: file.write_bytes(b""),
+    "a folder": lambda file: (file.unlink(), file.mkdir()),
+    "a loop": lambda file: (file.unlink(), file.symlink_to(file.name)),
+    "a dangling link": lambda file: (file.unlink(), file.symlink_to("nowhere")),
+    "git-lfs": lambda file: file.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"),
+    "half": lambda file: file.write_bytes(file.read_bytes()[: file.stat().st_size // 2]),
+    "another's": lambda file: file.write_bytes((file.parent / "config.json").read_bytes()),
+    "capitals": lambda file: file.rename(file.with_name(file.name.upper())),
+    "no rights": lambda file: file.chmod(0),
+}
+
+
+@given(cases=st.data())
+@fuzz
+def test_encoders_of_any_layout_are_read_or_refused(cases, encoder, tmp_path):
+    """Files that are missing, links, folders, pointers, of no rights; JSON with values of another kind."""
+    folder = tmp_path / "encoder"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(encoder, folder)
+    names = sorted(file.name for file in folder.iterdir())
+    changes = cases.draw(st.dictionaries(st.sampled_from(names), st.sampled_from(sorted(SPOILT)), max_size=3))
+    for name in sorted(changes, reverse=True):  # `config.json` late: others may take its content
+        SPOILT[changes[name]](folder / name)
+    if "config.json" not in changes and cases.draw(st.booleans()):
+        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        values[cases.draw(st.sampled_from([*sorted(values), "position_embedding_type"]))] = cases.draw(ANY)
+        (folder / "config.json").write_text(json.dumps(values), encoding="utf-8")
+        changes["value"] = "another"
+    read_or_refused(lambda: pretrained_encoder(str(folder)), not changes)
+    read_or_refused(lambda: load_tokenizer(str(folder)), not changes)
+
+
+VARIABLES = (*LAUNCHER, "LOCAL_RANK", "MPLBACKEND", "PYTHONIOENCODING", "LC_ALL", "HOME", "DATA_DIR", "GOMP_SPINCOUNT")
+
+
+@given(
+    values=st.dictionaries(
+        st.sampled_from(VARIABLES), st.sampled_from(["", "0", "1", "-1", "x", "1e9", "~", "a/b", "\u00e9"])
+    )
+)
+@fuzz
+def test_any_environment_is_one_process_or_a_torchrun_world(values, capsys):
+    with pytest.MonkeyPatch.context() as patch:
+        for name in VARIABLES:
+            patch.delenv(name, raising=False)
+        for name, value in values.items():
+            patch.setenv(name, value)
+        host.settle()
+        whole = (
+            values.keys() >= {*LAUNCHER}
+            and all(map(values.get, LAUNCHER))
+            and values["RANK"].isdecimal()
+            and values["WORLD_SIZE"].isdecimal()
+        )
+        assert rank.world_size() >= 0 and (whole or (rank.world_size(), rank.rank(), rank.local_rank()) == (1, 0, 0))
+        assert data_dir().is_absolute() and rank.is_main() == (rank.rank() == 0)
+        assert os.environ["MPLBACKEND"] == "agg" and os.environ.get("GOMP_SPINCOUNT", "") is not None
+
+
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+BESIDE = (
+    "SST-2/",
+    "SST-2/README",
+    "SST-2/original/x.txt",
+    "__MACOSX/SST-2/._train.tsv",
+    "SST-2/.DS_Store",
+    "other/train.tsv",
+)
+INSIDE = (
+    "SST-2/train.tsv",
+    "sst-2/train.tsv",
+    "train.tsv",
+    "./SST-2/train.tsv",
+    "data/SST-2/train.tsv",
+    "SST-2/TRAIN.TSV",
+)
+
+
+@given(cases=st.data())
+@fuzz
+def test_archives_of_any_kind_are_unpacked_or_refused(cases, tmp_path):
+    """Every compression, with comments, notes, folders, doubles; a sound one gives its table and nothing else."""
+    buffer, inside = io.BytesIO(), cases.draw(st.sampled_from(INSIDE))
+    beside = cases.draw(st.lists(st.sampled_from(BESIDE), max_size=3, unique=True))
+    double = cases.draw(st.booleans()) and cases.draw(st.booleans())
+    with (
+        zipfile.ZipFile(buffer, "w", cases.draw(st.sampled_from(METHODS))) as archive,
+        warnings.catch_warnings(action="ignore"),
+    ):
+        archive.comment = cases.draw(st.binary(max_size=30))
+        for name in (*beside, inside, *([inside] if double else [])):
+            archive.writestr(name, b"" if name.endswith("/") else table("sst2"))
+    content = bytearray(buffer.getvalue())
+    locked = cases.draw(st.booleans()) and cases.draw(st.booleans())
+    if locked:  # the flag of an encrypted member
+        for at in (found.start() for found in re.finditer(rb"PK\x01\x02", bytes(content))):
+            content[at + 8] |= 1
+    (tmp_path / "archive.zip").write_bytes(content)
+    to = tmp_path / "to"
+    shutil.rmtree(to, ignore_errors=True)
+    to.mkdir()
+    sound = inside == "SST-2/train.tsv" and not double and not locked
+    read_or_refused(lambda: unpack(tmp_path / "archive.zip", TASKS["sst2"], "SST-2/", to), sound)
+    assert {path.name for path in tmp_path.iterdir()} == {"archive.zip", "to"}
+    assert {path.name for path in to.iterdir()} <= {"train.tsv", "README"}
+    if sound:
+        assert (to / "train.tsv").read_bytes() == table("sst2")
 
 
 MEMBERS = ["SST-2/dev.tsv", "../x.tsv", "/x.tsv", "SST-2/../../x", "a\\..\\x"]

@@ -62,12 +62,29 @@ def test_a_teacher_that_guesses_is_refused_nearly_always(name):
     task, (_, shares) = TASKS[name], SOUND[name]
     found = 0
     for seed in range(200):
-        gold = answers(task.num_class, 512, 1, shares, seed).gold
+        gold = answers(task.num_class, 2048, 1, shares, seed).gold
         constant = np.full_like(gold, seed % task.num_class)
         assert "nothing to do with the labels" in (judge.fault(task, gold, constant, None) or "")
-        guess = answers(task.num_class, 512, 1, shares, seed + 1000).gold
+        guess = answers(task.num_class, 2048, 1, shares, seed + 1000).gold
         found += "nothing to do with the labels" in (judge.fault(task, gold, guess, None) or "")
     assert found >= 170
+
+
+@pytest.mark.parametrize("count", judge.ROWS)
+def test_a_weak_teacher_is_not_taken_for_one_that_guesses(count):
+    """55 % of two classes, never scored: few rows look like guessing, which is no evidence."""
+    refused = sum(
+        judge.fault(TASKS["qnli"], *answers(2, count, 0.55, seed=seed), None, 0.5) is not None for seed in range(400)
+    )
+    assert refused <= 4
+
+
+def test_a_task_of_few_rows_is_let_through_and_said_not_to_be_judged(data, teacher, run, caplog):
+    run(*LAD, *SHORT)
+    (told,) = [text for text in caplog.messages if "too few to tell" in text]
+    assert told.startswith(
+        "teacher teacher_bert_sst2, checkpoint 4: 8 rows of dev are too few to tell whether it knows"
+    )
 
 
 def test_classes_in_another_order_are_named():

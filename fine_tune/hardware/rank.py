@@ -8,7 +8,9 @@ LAUNCHER = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 def number(name: str, alone: int) -> int:
     """Read a number of torchrun's; `alone` without torchrun."""
-    return int(os.environ.get(name, alone)) if os.environ.keys() >= set(LAUNCHER) else alone
+    launched = all(os.environ.get(each) for each in LAUNCHER)
+    numbers = [os.environ.get(each, "") for each in ("RANK", "WORLD_SIZE", name)]
+    return int(numbers[-1]) if launched and all(map(str.isdecimal, numbers)) else alone
 
 
 def world_size() -> int:

@@ -265,7 +265,10 @@ class Session:
         )
 
     def save(self) -> None:
-        """Save a checkpoint where one is due, and the state there and in between; stop if told to."""
+        """Save a checkpoint where one is due, and the state there and in between; stop if told to.
+
+        Parts come first, the model last, then what `--keep_last` drops, then the state, but for the last update.
+        """
         stopped_by, goes_on = distributed.largest(self.stopped_by or 0), self.now < self.total_step
         checkpoint = self.is_due(self.pace.ckpt_step)
         if not (checkpoint or stopped_by or self.now % self.pace.state_step == 0):

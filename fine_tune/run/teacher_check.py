@@ -25,12 +25,14 @@ from fine_tune.tasks.table import Task
 logger = logging.getLogger(__name__)
 
 SECONDS = 6.0
-ROWS = (32, 64, 128, 256, 512)
+ROWS = (32, 64, 128, 256, 512, 1024, 2048)
 """Rows after which the answers are looked at."""
 ENOUGH = 256
-"""From this many rows on, doubt counts against the teacher; from half as many if it always gives the same answer."""
-MARGIN = 0.02
-"""A score this far above that of the largest class, or above no correlation, means that something was learned."""
+"""From this many rows on a teacher may be refused as one that guesses; from half as many if it has one answer only."""
+GAIN, LEAST = 0.04, 0.2
+"""What a weak teacher has learned: accuracy above the largest class's share, or correlation."""
+RARE = 0.005
+"""A teacher is refused as one that guesses if a weak one scored as low with this probability at the most."""
 SURE = 0.99
 """A recorded accuracy above this counts as this: rounding may turn one row in some hundred."""
 CLEAR, DOUBT = 1e-6, 0.05
@@ -54,20 +56,24 @@ def judge(teacher: Loaded, split: Split, device: torch.device) -> None:
     teacher.model.to(device)
     order, start = np.random.default_rng(0).permutation(len(split)), 0.0
     told, name = recorded(teacher, split), f"teacher {teacher.folder.name}, checkpoint {teacher.step}"
+    idle = 0.0 if split.task.regression else share_of_largest(split.label)
     answers: list[Answers] = []
     for begin, end in itertools.pairwise((0, *ROWS)):
         rows = order[begin:end]
         answers.append(ask(teacher, split, rows, device))
         start = start or time.monotonic()  # the first rows are a warm-up
         gold, guess = split.label[order[:end]], np.concatenate(answers)
-        if why := fault(split.task, gold, guess, told):
+        if why := fault(split.task, gold, guess, told, idle):
             raise ValueError(f"{name}: {why}; it was judged on {len(gold)} rows of {split.name}")
         settled = p_association(split.task, gold, guess) < CLEAR
-        if (settled and end >= ENOUGH) or end >= min(len(split), ROWS[-1]):
+        if settled and end >= ENOUGH:
             return
-        if 2 * (time.monotonic() - start) > SECONDS:  # the next rows would double it
+        all_read = end >= min(len(split), ROWS[-1])
+        if all_read or 2 * (time.monotonic() - start) > SECONDS:  # the next rows would double it
             if not settled:
-                logger.warning("%s was not judged: %d rows are too few, and more would take too long", name, end)
+                more = "" if all_read else "; more would take too long"
+                what = "too few to tell whether it knows its task"
+                logger.warning("%s: %d rows of %s are %s%s", name, len(gold), split.name, what, more)
             return
 
 
@@ -90,7 +96,7 @@ def recorded(teacher: Loaded, split: Split) -> float | None:
     return scores.get(f"{split.name}/{name}", {}).get(teacher.step)
 
 
-def fault(task: Task, gold: Answers, guess: Answers, told: float | None) -> str | None:
+def fault(task: Task, gold: Answers, guess: Answers, told: float | None, idle: float | None = None) -> str | None:
     """Say what is wrong with answers, if it is clear.
 
     Args:
@@ -98,6 +104,7 @@ def fault(task: Task, gold: Answers, guess: Answers, told: float | None) -> str 
         gold: (N,) labels.
         guess: (N,) answers.
         told: What was recorded.
+        idle: Score of the largest class alone; by default on these rows.
     """
     seen = float(metric("pearson" if task.regression else "accuracy")(gold, guess))
     name = "correlation" if task.regression else "accuracy"
@@ -110,12 +117,15 @@ def fault(task: Task, gold: Answers, guess: Answers, told: float | None) -> str 
         )
         better = metric("accuracy")(gold, np.array(order)[guess.astype(int)])
         return f"accuracy {seen:.3f}, but {better:.3f} if {words}: its classes have another order than the data's"
-    idle = 0.0 if task.regression else share_of_largest(gold)
-    enough = ENOUGH if np.ptp(guess) else ENOUGH // 2
-    if len(gold) >= enough and chance > DOUBT and max(seen, told or 0) <= idle + MARGIN:
+    if idle is None:
+        idle = 0.0 if task.regression else share_of_largest(gold)
+    weak = LEAST if task.regression else idle + GAIN
+    same = not np.ptp(guess)
+    guesses = same or p_as_low(task, max(seen, told or 0), weak, len(gold)) < RARE
+    if len(gold) >= (ENOUGH // 2 if same else ENOUGH) and chance > DOUBT and guesses and (told or 0) < weak:
         common = "" if task.regression else f", the largest class alone {idle:.3f}"
-        what = "its answers have nothing to do with the labels"
-        return f"{name} {seen:.3f}{common}: {what}; was it fine-tuned on {task.name}?"
+        what = f"its answers have nothing to do with the labels; was it fine-tuned on {task.name}?"
+        return f"{name} {seen:.3f}{common}: {what} Train it longer, or take another checkpoint (--tckpt)"
     return None
 
 

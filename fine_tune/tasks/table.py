@@ -18,8 +18,8 @@ class Task:
     """One row of the table.
 
     Attributes:
-        name: Lower-case name on the command line.
-        folder: Folder in GLUE's archive.
+        name: Lower-case name on the command line, of letters and digits: run folders end with it, after a `_`.
+        folder: Folder of its files, under `data/fine_tune` and in GLUE's archive.
         text: Column(s) with the sentence or the pair.
         label: Column with the gold label.
         labels: Label strings in class order; empty for regression.
@@ -29,7 +29,8 @@ class Task:
         suffix: Extension of the files.
         index: Column that identifies a row; where there is none, the row number does.
         headless: Columns of the labelled files where these have no header line.
-        skip_broken: Skip rows with missing fields (with a count); `score_range` bounds regression targets.
+        skip_broken: Skip rows with missing fields (with a count).
+        score_range: Least and largest target of a regression.
         no_label: Label of rows that are left out, as their annotators did not agree.
         also: Another folder and suffix in which the same task is distributed.
         prepare: Command that puts the data in place.
