@@ -65,8 +65,8 @@ RIVALS: dict[str, type[Released]] = {
 }
 """By the names of the methods; `teacher` is `run_fine_tune.py`."""
 WARM_UP = 40
-MEMORY_STEPS = {"ours": 800, "released": 24}
-"""Updates before memory is read: ours grows with the lengths seen, ever more slowly, the other's is settled by then."""
+MEMORY_SHARE = 0.03
+"""Updates of the other contender, as a share of ours, before memory is read: it is settled long before."""
 
 
 def product_flops(rows: Sequence[int], weight: Sequence[int], *_: Any, **__: Any) -> int:
@@ -126,6 +126,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9, help="rounds (default: 9)")
     parser.add_argument("--our_steps", type=int, default=40, help="our steps in a round (default: 40)")
     parser.add_argument("--no_memory", dest="memory", action="store_false", help="leave peak memory out")
+    parser.add_argument(
+        "--memory_steps",
+        type=int,
+        default=800,
+        help="updates of ours before memory is read; it grows with the lengths seen, ever more slowly (default: 800)",
+    )
     parser.add_argument("--memory_of", choices=("ours", "released"), help="only measure a contender's peak memory")
     args = parser.parse_args()
 
@@ -170,7 +176,7 @@ def run_ours(args: argparse.Namespace, tick: Callable[[], bool], tokens: list[in
         own_flags += [word for name, value in method.fixed.items() for word in (f"--{name}", value)]
     if args.teacher_cache != "none":
         speed += ["--teacher_cache", args.teacher_cache]
-    total = max(WARM_UP + args.rounds * args.our_steps, MEMORY_STEPS["ours"])
+    total = max(WARM_UP + args.rounds * args.our_steps, args.memory_steps)
     duration = ["--total_step", str(total), "--warmup_step", "1", "--lr", "1e-5"]
     with ticking(tick), counting(tokens):
         importlib.import_module(script).main(
@@ -218,11 +224,11 @@ def peak_memory(args: argparse.Namespace, device: torch.device) -> int:
     """Run a contender in the data folder that is set: peak memory of this process, or of the GPU's tensors, in MB."""
     if args.memory_of == "released":
         rival = new_rival(args, device)
-        for _ in range(MEMORY_STEPS["released"]):
+        for _ in range(max(1, round(MEMORY_SHARE * args.memory_steps))):
             rival.step()
     else:
         done = count(1)
-        run_ours(args, lambda: next(done) == MEMORY_STEPS["ours"], [])  # no FLOPs counted: that takes memory
+        run_ours(args, lambda: next(done) == args.memory_steps, [])  # no FLOPs counted: that takes memory
     return torch.cuda.max_memory_allocated(device) // 10**6 if device.type == "cuda" else resident_peak()
 
 

@@ -40,7 +40,7 @@ def test_step_times_of_both_contenders(method, bench):
 
 @pytest.mark.slow
 def test_peak_memory_of_both_contenders(bench):
-    figures = bench("bench_step.py", "--rounds", 1, "--our_steps", 2, "--device_id", -1)
+    figures = bench("bench_step.py", "--rounds", 1, "--our_steps", 2, "--memory_steps", 40, "--device_id", -1)
     assert figures["ours_peak_mb"] > 0 and figures["released_peak_mb"] > 0
 
 

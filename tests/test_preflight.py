@@ -11,10 +11,12 @@ import torch
 from conftest import SIZES, Data, call, sentence
 from transformers import BertConfig, BertModel
 
-from fine_tune.flags.shared import Pace
+from fine_tune.data.batches import batch_tokens, trial_updates, updates_of
+from fine_tune.data.tokens import load_split, load_tokenizer
+from fine_tune.flags.shared import Pace, RunConfig
 from fine_tune.model.classifier import Classifier
 from fine_tune.model.load import fresh_teacher, load_run
-from fine_tune.run import preflight
+from fine_tune.run import memory, preflight
 from fine_tune.run import teacher_check as judge
 from fine_tune.tasks.table import TASKS
 
@@ -228,6 +230,53 @@ def test_a_sound_run_is_let_through(data, sound, run):
 def test_too_little_disk_is_refused(data, sound, refused, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=500))
     assert "may take 0.0 GB" in refused(*LAD, *SHORT)
+
+
+@pytest.mark.parametrize(("free", "told"), [(None, ""), (10**12, ""), (1, "refused")])
+def test_too_little_memory_is_refused_with_what_helps(free, told, data, sound, run, refused, monkeypatch):
+    monkeypatch.setattr(memory, "free", lambda _: free)
+    if not told:
+        run(*LAD, *SHORT)
+        return
+    message = refused(*LAD, *SHORT)
+    assert "GB more memory on cpu, where 0.0 GB are free; --accum_step 2 or --gradient_checkpointing" in message
+    assert not data.run("x").exists()
+
+
+def test_memory_that_may_not_suffice_is_a_warning(monkeypatch, caplog):
+    monkeypatch.setattr(memory, "free", lambda _: 10**9)
+    preflight.check_memory(round(1.2 * 10**9), torch.device("cpu"))
+    assert caplog.messages == ["the run may take 1.2 GB more memory on cpu, where 1.0 GB are free"]
+    with pytest.raises(ValueError, match="1.3 GB more memory"):
+        preflight.check_memory(round(1.3 * 10**9), torch.device("cpu"))
+
+
+def test_free_memory_is_what_the_system_and_the_limits_leave(monkeypatch):
+    cpu = torch.device("cpu")
+    assert 10**8 < memory.taken(cpu) and 10**8 < memory.free(cpu)
+    files = {"/proc/meminfo": ["MemTotal: 9 kB", "MemAvailable: 7000 kB"], "/sys/fs/cgroup/memory.max": ["5000000"]}
+    monkeypatch.setattr(memory, "lines", lambda file: files.get(file, []))
+    assert memory.free(cpu) == 7000 * 1024
+    files["/sys/fs/cgroup/memory.current"] = ["1000000"]
+    assert memory.free(cpu) == 4_000_000
+    files["/sys/fs/cgroup/memory.max"] = ["max"]
+    assert memory.free(cpu) == 7000 * 1024
+    files.clear()
+    assert memory.free(cpu) is None
+
+
+def test_a_dry_run_tries_the_update_that_takes_most(data, encoder):
+    tokenizer = load_tokenizer(encoder)
+    rows = load_split(TASKS["sst2"], "train", tokenizer, 24)
+    cfg = RunConfig(experiment="x", task="sst2", batch_size=4, seed=3)
+    tokens = batch_tokens(cfg, rows, 100)
+    assert len(tokens) == len(rows) // 4 and len(batch_tokens(cfg, rows, 2)) == 2
+    own, tried = updates_of(cfg, rows), trial_updates(cfg, rows, 100, first=3)
+    wanted = [next(own) for _ in range(5)]
+    found = [next(tried) for _ in range(6)]
+    inputs = [batch.student["input_ids"] for (batch,) in found]
+    assert [len(batch.rows) for (batch,) in found] == [4] * 6 and inputs[3].numel() == tokens.max()
+    assert [batch.rows.tolist() for (batch,) in found[:3] + found[4:]] == [b.rows.tolist() for (b,) in wanted]
 
 
 def test_an_evaluation_of_another_tasks_run_is_refused(data, sound, run, refused):

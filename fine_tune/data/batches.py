@@ -7,6 +7,7 @@ Departure from the released code, which pads every sentence to `max_seq_len`: ro
 without padding; what is left over of each length fills batches of neighbouring lengths, padded to their longest row.
 """
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -143,6 +144,21 @@ def updates_of(cfg: RunConfig, rows: Split, done: int = 0) -> Iterator[list[Batc
         process=rank.rank(),
         world_size=rank.world_size(),
     )
+
+
+def batch_tokens(cfg: RunConfig, rows: Split, total_step: int) -> NDArray[np.int64]:
+    """Count the tokens, padding included, of every update in the first epoch of a run, or of all if they are fewer."""
+    batches = batch_rows(rows.lengths, cfg.batch_size, cfg.seed, epoch=0)[:total_step]
+    return np.array([
+        len(batch) * (rows.max_seq_len if cfg.pad_to_max else rows.lengths[batch].max()) for batch in batches
+    ])  # fmt: skip
+
+
+def trial_updates(cfg: RunConfig, rows: Split, total_step: int, first: int) -> Iterator[list[Batch]]:
+    """Give the `first` updates of a run, the one with the most tokens, then those that follow."""
+    yield from itertools.islice(updates_of(cfg, rows), first)
+    yield next(updates_of(cfg, rows, int(batch_tokens(cfg, rows, total_step).argmax())))
+    yield from updates_of(cfg, rows, first)
 
 
 def row_ids(cfg: RunConfig, rows: Split, step: int) -> list[str]:

@@ -13,8 +13,8 @@ from fine_tune.run.process import print_table
 from fine_tune.run.session import Session, Work, wrapped
 
 SECONDS = 8.0
-WARM_UP = 3
-"""Updates that are not counted."""
+WARM_UP = 4
+"""Updates that are not counted: three, and the one with the most tokens, which sets the peak of memory."""
 
 
 class DryRun(Session):
@@ -52,7 +52,7 @@ class DryRun(Session):
             found = {
                 "updates": f"{self.total_step}, {len(self.times) - 1} of them tried",
                 "time": f"{1000 * pace:.0f} ms an update, {clock(pace * self.total_step)} in all, without scoring",
-                "peak memory": f"{peak:.1f} GB{gpu}",
+                "peak memory": f"{peak:.2f} GB{gpu}",
             }
             print_table("Dry run: nothing is written", {**self.facts, **found})
 

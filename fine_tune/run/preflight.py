@@ -31,6 +31,7 @@ from fine_tune.hardware import distributed
 from fine_tune.model.classifier import Classifier
 from fine_tune.model.load import Loaded, has_own_tokenizer
 from fine_tune.path import run_dir
+from fine_tune.run import memory
 from fine_tune.run.teacher_check import judge
 from fine_tune.tasks.table import SLICES, TASKS, Task
 
@@ -42,6 +43,8 @@ CASED = 0.05
 """A vocabulary is cased if this share of it has capitals: a quarter and more in BERT's, none in an uncased one."""
 LEAK, USUAL_LEAK = 0.1, 0.02
 """Refuse, or mention, this share of dev rows among the training rows; benchmarks have a few in common."""
+UNSURE = 0.25
+"""How far estimates of memory may be from the truth."""
 STATE_FLOATS = 3
 """A state holds every weight and its two moments."""
 
@@ -95,6 +98,21 @@ def check_disk(cfg: RunConfig, pace: Pace, total_step: int, trained: Collection[
             f"checkpoints and states may take {need / 1e9:.1f} GB, {folder.parent} has {free / 1e9:.1f} GB left; raise "
             "--ckpt_step, or give --keep_last"
         )
+
+
+def check_memory(need: int, device: torch.device) -> None:
+    """Refuse a run that will not find its memory; warn of one that may not. The estimate is right within a quarter.
+
+    Raises:
+        ValueError: With what is needed and what is free.
+    """
+    if (free := memory.free(device)) is None or need < free:
+        return
+    what = f"the run may take {need / 1e9:.1f} GB more memory on {device}, where {free / 1e9:.1f} GB are free"
+    if need < (1 + UNSURE) * free:
+        logger.warning("%s", what)
+    else:
+        raise ValueError(f"{what}; {memory.LESS}")
 
 
 def check_size(teacher: Classifier, student: Classifier) -> None:

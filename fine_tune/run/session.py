@@ -28,6 +28,7 @@ from fine_tune.hardware.host import ran_out
 from fine_tune.model.checkpoint import drop_checkpoints, list_checkpoints, save_checkpoint
 from fine_tune.model.part import TrainedPart
 from fine_tune.model.placement import compile_seconds
+from fine_tune.run import memory
 from fine_tune.run.folder import finish_run
 from fine_tune.run.history import read_log
 from fine_tune.run.meter import Meter
@@ -40,9 +41,6 @@ logger = logging.getLogger(__name__)
 
 STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Signals after which a run finishes its update, saves its state, and ends."""
-LESS_MEMORY = (
-    "--accum_step 2 or --gradient_checkpointing needs about half of it for the same updates; or lower --batch_size"
-)
 
 
 class Watch(Protocol):
@@ -192,7 +190,7 @@ class Session:
             if not ran_out(error):
                 raise
             what = f"no memory left ({first_line(error)})"
-            raise SystemExit(f"stopped at update {self.now}: {what}; {LESS_MEMORY}") from None
+            raise SystemExit(f"stopped at update {self.now}: {what}; {memory.LESS}") from None
         except KeyboardInterrupt:
             raise SystemExit(128 + signal.SIGINT) from None
 

@@ -14,7 +14,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import nn
 
-from fine_tune.data.batches import row_ids, updates_of
+from fine_tune.data.batches import batch_tokens, row_ids, trial_updates, updates_of
 from fine_tune.data.tokens import Split, load_labelled
 from fine_tune.files import digest
 from fine_tune.flags.parser import Flags
@@ -42,8 +42,8 @@ from fine_tune.model.placement import place
 from fine_tune.model.projection import without_projection
 from fine_tune.model.student import Origin, matched_to, new_student
 from fine_tune.path import log_dir
-from fine_tune.run import preflight
-from fine_tune.run.dry_run import DryRun
+from fine_tune.run import memory, preflight
+from fine_tune.run.dry_run import WARM_UP, DryRun
 from fine_tune.run.duration import settled_duration, settled_part_duration, warn_of_warmup
 from fine_tune.run.folder import Contents, check_free, open_folder
 from fine_tune.run.optim import Part, Updater
@@ -53,6 +53,7 @@ from fine_tune.run.source import Settings, Source, read_teacher
 from fine_tune.run.state import Snapshot
 from fine_tune.tasks.table import TASKS, Task
 from fine_tune.teacher.cache import live_or_cached
+from fine_tune.teacher.live import LiveTeacher
 from fine_tune.teacher.protocol import Needs, Teacher
 
 logger = logging.getLogger(__name__)
@@ -223,6 +224,7 @@ def start(
     if cfg.preflight:
         with preflight.way_out():
             preflight.check_disk(cfg, flags[Pace], total, modules.values())
+            preflight.check_memory(expected_memory(run, modules, teacher), run.devices.student)
     batches, locate = partial(updates_of, cfg, run.rows), partial(row_ids, cfg, run.rows)
     work = Work(modules, run.devices.parts, updater, batches, teacher, watch, locate)
     values = needed_by_readers(run, modules[""]) | flags.values() | {"method": flags.method}
@@ -248,7 +250,10 @@ def open_session(run: Prepared, work: Work, configs: Mapping[str, dict[str, obje
     if cfg.dry_run:
         size = preflight.disk_use(pace, total_step, modules.values()) / 1e9
         facts = {"rows": len(run.rows), "tokens": int(run.rows.offsets[-1]), "disk": f"at most {size:.2f} GB"}
-        return DryRun(work, cfg.folder, total_step, facts)
+        expected = memory.taken(run.devices.student) + expected_memory(run, modules, work.teacher)
+        facts["memory, expected"] = f"{expected / 1e9:.2f} GB"
+        tried = trial_updates(cfg, run.rows, total_step, WARM_UP - 1)
+        return DryRun(work._replace(batches=lambda done: tried), cfg.folder, total_step, facts)
     own_dropout(cfg.seed)
     made_from = {name: digest(file) for name, file in run.source.made_from.items()} | {"data": run.rows.key}
     model = cast(Classifier, without_projection(modules[""]))
@@ -257,6 +262,16 @@ def open_session(run: Prepared, work: Work, configs: Mapping[str, dict[str, obje
     open_folder(cfg, contents)
     board = log_dir(cfg.experiment, cfg.model, cfg.task)
     return Session(work, cfg.folder, board, pace, total_step, Snapshot(cfg.folder, modules.values(), work.updater))
+
+
+def expected_memory(run: Prepared, modules: Mapping[str, TrainedPart], teacher: Teacher | None) -> int:
+    """Estimate the bytes that a run will take on the student's device beyond what it has."""
+    cfg, home, total = run.flags[RunConfig], run.devices.student, run.flags[StepConfig].total_step
+    assert total is not None
+    tokens = -(-batch_tokens(cfg, run.rows, total) // (cfg.accum_step * rank.world_size()))
+    here = [module for prefix, module in modules.items() if run.devices.parts[prefix] == home]
+    runs = isinstance(teacher, LiveTeacher) and run.devices.teacher == home
+    return memory.needed(here, run.teacher.model if runs else None, tokens, run.flags)
 
 
 def needed_by_readers(run: Prepared, student: TrainedPart) -> dict[str, object]:
