@@ -1,4 +1,4 @@
-"""A run that is tried for some seconds and leaves nothing (`--dry_run`): its sizes, its time, its memory."""
+"""A run tried for some seconds, four updates at the least, that leaves nothing (`--dry_run`): its time, its memory."""
 
 import resource
 import time
@@ -62,7 +62,8 @@ class DryRun(Session):
         for step in super().steps():
             yield step
             self.times.append(time.perf_counter())
-            if distributed.largest(self.times[-1] - start > SECONDS):  # all processes stop at the same update
+            late = step > WARM_UP and self.times[-1] - start > SECONDS
+            if distributed.largest(late):  # all processes stop at the same update
                 return
 
     def add(self, weight: float, **values: Tensor) -> None:

@@ -21,9 +21,9 @@ from fine_tune.model.part import TrainedPart
 from fine_tune.model.placement import LONG
 from fine_tune.model.projection import without_projection
 
-STORED, PASSING = (9, 2), (8, 4)
-"""Of D and F: input, query, key, value, context, two sums with their norms; the feed-forward before and after GELU."""
-OTHER = 6
+STORED, PASSING = (11, 3), (8, 4)
+"""Of D and F, as measured: states, query, key, value, context, sums, norms; the feed-forward before and after GELU."""
+OTHER = 5
 """Per token, of the outputs of all linear maps of a part that is no classifier: kept for the backward pass."""
 LESS = "--accum_step 2 or --gradient_checkpointing takes about half of it for the same updates; or lower --batch_size"
 """What a user can do about it."""
