@@ -33,6 +33,12 @@ def located(name: str) -> tuple[str, dict[str, Any]]:
     return name, {"trust_remote_code": False, "local_files_only": bool(unreachable(name))}
 
 
+def lasting(name: str) -> str:
+    """Spell an encoder so that it is the same from any folder: a folder by its whole path, a hub name as it is."""
+    folder = Path(name).expanduser()
+    return str(folder.resolve()) if name and folder.is_dir() else name
+
+
 def missing(name: str, error: Exception, files: Sequence[str]) -> str:
     """Say why a model or its tokenizer, which are in these `files`, could not be had."""
     folder = Path(name).expanduser()

@@ -441,3 +441,24 @@ def test_what_says_that_memory_is_gone():
     with pytest.raises(RuntimeError) as error:
         torch.empty(2**60)
     assert host.ran_out(error.value) and host.ran_out(MemoryError()) and not host.ran_out(RuntimeError("shape"))
+
+
+# Paths.
+
+
+def test_a_run_goes_on_from_another_folder_with_an_encoder_that_has_moved(data, own, run, monkeypatch):
+    """A relative path is the caller's; an encoder is known by what it holds, not by where it is."""
+    monkeypatch.chdir(own.parent)
+    step = session.Session.record
+
+    def stop(self: session.Session, made: dict[str, float | torch.Tensor]) -> None:
+        step(self, made)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(session.Session, "record", stop)
+        run(*tune("own"))
+    assert data.config("t")["ptrain_ver"] == str(own)
+    monkeypatch.chdir("/")
+    run(*tune(own.rename(own.with_name("moved")), "sst2", "--resume"))
+    assert (data.run("t") / "model-2.pt").is_file()

@@ -33,6 +33,7 @@ def flag(
     choices: Sequence[str] = (),
     alias: Sequence[str] = (),
     decides: Sequence[str] = (),
+    spell: Callable[[Any], Any] | None = None,
 ) -> Any:
     """Declare one option.
 
@@ -43,8 +44,16 @@ def flag(
         choices: Allowed strings.
         alias: Other spellings, without dashes.
         decides: Values of a saved run that follow from this flag, so that `--from_config` works them out anew.
+        spell: Gives the one spelling of a value that can be written in several ways.
     """
-    metadata = {"help": help, "check": check, "choices": tuple(choices), "alias": tuple(alias), "decides": decides}
+    metadata = {
+        "help": help,
+        "check": check,
+        "choices": tuple(choices),
+        "alias": tuple(alias),
+        "decides": decides,
+        "spell": spell,
+    }
     return dataclasses.field(default=default, metadata=metadata, kw_only=True)
 
 
@@ -60,6 +69,8 @@ class Checked:
             value, check, choices = getattr(self, field.name), field.metadata["check"], field.metadata["choices"]
             if value is None:
                 continue
+            if spell := field.metadata["spell"]:
+                object.__setattr__(self, field.name, spell(value))
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"--{field.name} must be a finite number, got {value}")
             if check and not check.passes(value):

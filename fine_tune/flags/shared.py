@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fine_tune.flags.option import DEVICE_ID, FRACTION, NOT_NEGATIVE, POSITIVE, SEED, SEQUENCE, Checked, flag
+from fine_tune.hub import lasting
 from fine_tune.path import ARCHITECTURES, experiment_name, run_dir
 from fine_tune.tasks.table import TASKS, task_named
 
@@ -85,8 +86,9 @@ class TeacherConfig(Checked):
     """The encoder to fine-tune."""
 
     ptrain_ver: str = flag(
-        "encoder to start from, a hub name or a local folder", "bert-base-uncased", alias=("model_name_or_path",)
-    )
+        "encoder to start from, a hub name or a local folder", "bert-base-uncased",
+        alias=("model_name_or_path",), spell=lasting,
+    )  # fmt: skip
     num_class: int | None = flag("number of classes; 1 for regression (default: what the task has)", None, POSITIVE)
     max_seq_len: int = flag("tokens per input at most", 128, SEQUENCE, alias=("max_seq_length",))
     dropout: float = flag("dropout of the encoder and of the classifier", 0.1, FRACTION)
@@ -134,6 +136,7 @@ class StudentConfig(Checked):
         "use this encoder for --init_from pretrained, or its tokenizer for a released teacher",
         None,
         alias=("model_name_or_path",),
+        spell=lasting,
     )
 
 
@@ -194,7 +197,7 @@ class EvalConfig(Checked):
     batch_size: int = flag("rows per batch", 128, POSITIVE)
     device_id: int | None = flag(DEVICE, None, DEVICE_ID)
     ptrain_ver: str | None = flag(
-        "use the tokenizer of this encoder, not the run's own", None, alias=("model_name_or_path",)
+        "use the tokenizer of this encoder, not the run's own", None, alias=("model_name_or_path",), spell=lasting
     )
     preflight: bool = flag("check tokenizer and classes before the start", True)
 
