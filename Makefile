@@ -14,7 +14,7 @@ test:             ## the fast tests
 	$(PYTHON) -m pytest -n 2 -m "not slow and not gpu"
 test-all:         ## every test that this machine can run
 	$(PYTHON) -m pytest -n 2
-test-nightly:     ## thirteen thousand damaged files and command lines
+test-nightly:     ## twenty thousand damaged files, layouts, environments and command lines
 	HYPOTHESIS_PROFILE=nightly $(PYTHON) -m pytest tests/test_fuzz.py
 torture:          ## kill runs in every way and compare; 12 minutes
 	$(PYTHON) tests/torture.py --out doc/reliability.md
