@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import string
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ import torch
 import transformers
 from conftest import SIZES, VOCABULARY, Data, make_encoder
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from fine_tune.data.tokens import load_tokenizer
 from fine_tune.files import fault, move, sync
@@ -185,6 +187,54 @@ def test_padding_of_another_number_is_told_and_does_no_harm(data, own, run, capl
     (own / "config.json").write_text(json.dumps(config), encoding="utf-8")
     run(*[word for word in tune(own) if word != "--no_preflight"])
     assert [text for text in caplog.messages if "padding is token 0 of the tokenizer" in text]
+
+
+# Sound encoders of other shapes.
+
+
+def multilingual(folder: Path) -> Path:
+    """A unigram tokenizer with other marks, as XLM-R's, and more embeddings than it has tokens."""
+    config = transformers.BertConfig(**SIZES | {"vocab_size": len(VOCABULARY) + 40})
+    make_encoder(folder, config)
+    for file in (*folder.glob("*token*"), folder / "vocab.txt"):
+        file.unlink(missing_ok=True)
+    pieces = [(mark, 0.0) for mark in ("<s>", "<pad>", "</s>", "<unk>")]
+    pieces += [("\u2581" + word, -2.0) for word in VOCABULARY[5:]] + [
+        (letter, -6.0) for letter in string.ascii_lowercase
+    ]
+    raw = Tokenizer(models.Unigram([*pieces, ("\u2581", -6.0)], unk_id=3))
+    raw.pre_tokenizer = pre_tokenizers.Metaspace()
+    raw.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    marks = {"cls_token": "<s>", "sep_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
+    transformers.PreTrainedTokenizerFast(tokenizer_object=raw, **marks).save_pretrained(folder)
+    return folder
+
+
+def cased(folder: Path) -> Path:
+    make_encoder(folder, transformers.BertConfig(**SIZES))
+    return retokenized(folder, [word.upper() if number > 50 else word for number, word in enumerate(VOCABULARY)], False)
+
+
+def shaped(**sizes: int):
+    return lambda folder: Path(make_encoder(folder, transformers.BertConfig(**SIZES | sizes)))
+
+
+SHAPES = {
+    "uncased": (shaped(), 24), "cased": (cased, 24), "multilingual": (multilingual, 24),
+    "one segment": (shaped(type_vocab_size=1), 24), "long": (shaped(max_position_embeddings=512), 512),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_sound_encoder_of_another_shape_is_let_through(shape, data, tmp_path, run):
+    """With all checks: as a teacher to fine-tune, and as one that teaches."""
+    make, length = SHAPES[shape]
+    words = [word for word in tune(make(tmp_path / "shape")) if word != "--no_preflight"]
+    run(*words, "--max_seq_len", length)
+    run("run_kd_distil", "--experiment", "s", "--teacher_exp", "t", "--task", "sst2", *QUICK)
+    assert (data.run("s") / "model-2.pt").is_file()
 
 
 # Encoders.
