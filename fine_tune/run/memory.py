@@ -61,10 +61,10 @@ def needed(parts: Iterable[TrainedPart], teacher: Classifier | None, tokens: NDA
 
 
 def taken(device: torch.device) -> int:
-    """Bytes that this process holds on a device."""
+    """Bytes that this process holds on a device; 0 where the system does not tell."""
     if device.type == "cuda":
         return torch.cuda.memory_reserved(device)
-    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
+    return pages(1)
 
 
 def free(device: torch.device) -> int | None:
@@ -79,8 +79,13 @@ def free(device: torch.device) -> int | None:
     if limit and used and limit[0].isdecimal():
         found.append(int(limit[0]) - int(used[0]))
     if (ulimit := resource.getrlimit(resource.RLIMIT_AS)[0]) != resource.RLIM_INFINITY:
-        found.append(ulimit - int(lines("/proc/self/statm")[0].split()[0]) * resource.getpagesize())
+        found.append(ulimit - pages(0))
     return min(found, default=None)
+
+
+def pages(column: int) -> int:
+    """Bytes of this process by a column of Linux's `statm`: 0 its address space, 1 what is in memory."""
+    return sum(int(line.split()[column]) for line in lines("/proc/self/statm")) * resource.getpagesize()
 
 
 def lines(file: str) -> list[str]:
