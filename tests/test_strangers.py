@@ -448,6 +448,17 @@ def test_a_folder_that_cannot_be_synced_is_no_error_and_a_file_is(tmp_path, monk
         sync(tmp_path / "file")
 
 
+def test_a_data_folder_that_may_not_be_written_is_told_with_the_way_round(data, refused, monkeypatch):
+    def locked(self: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self))
+
+    monkeypatch.setattr(Path, "mkdir", locked)
+    told = refused("generate_sample_corpus")
+    assert "Read-only file system" in told and told.endswith(
+        "; DATA_DIR=<folder> before the command puts data and runs elsewhere"
+    )
+
+
 # Ends that can be foreseen.
 
 

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
+import errno
 import sys
 import time
 import types
@@ -203,7 +204,9 @@ def usage_errors(parser: argparse.ArgumentParser, interrupted: str = "interrupte
     try:
         yield
     except (ValueError, OSError) as error:
-        parser.error(" ".join(str(error).splitlines()))
+        locked = isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES)
+        cure = "; DATA_DIR=<folder> before the command puts data and runs elsewhere" if locked else ""
+        parser.error(" ".join(str(error).splitlines()) + cure)
     except (MemoryError, RuntimeError) as error:
         if not ran_out(error):
             raise
