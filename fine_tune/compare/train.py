@@ -16,6 +16,7 @@ from typing import Any
 from fine_tune.compare.suite import Run, Suite, read_if_there, script_parser
 from fine_tune.files import write_json
 from fine_tune.flags.saved import is_neutral
+from fine_tune.hardware.host import heard
 from fine_tune.path import PROJECT
 from fine_tune.run.state import STATE
 from fine_tune.train.methods import Method
@@ -46,8 +47,7 @@ def locked(suite: Suite, argv: Sequence[str]) -> Iterator[int]:
         if task != suite.task.name:
             raise ValueError(f"--suite {suite.name} is a comparison on {task}; choose another name")
         write_json(about, {"task": task, "argv": list(argv)})
-        # No run outlives a suite that is ended; a hang-up that nohup ignores stays ignored.
-        ends = [which for which in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(which) != signal.SIG_IGN]
+        ends = heard(signal.SIGTERM, signal.SIGHUP)  # no run outlives a suite that is ended
         before = {which: signal.signal(which, signal.default_int_handler) for which in ends}
         try:
             yield file.fileno()

@@ -1,6 +1,7 @@
 """What a script settles with its host before anything heavy is imported: variables and streams that it was handed."""
 
 import os
+import signal
 import sys
 
 SPINS = "1000"
@@ -18,6 +19,11 @@ def settle() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a character that the terminal lacks ends no run
+
+
+def heard(*signals: signal.Signals) -> list[signal.Signals]:
+    """Give those of some signals that are not ignored already, as `nohup` has a hang-up ignored."""
+    return [which for which in signals if signal.getsignal(which) != signal.SIG_IGN]
 
 
 EXHAUSTED = ("out of memory", "not enough memory", "can't allocate memory", "bad_alloc", "failed to allocate")

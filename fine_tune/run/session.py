@@ -24,7 +24,7 @@ from fine_tune.files import first_line
 from fine_tune.flags.shared import Pace
 from fine_tune.hardware import distributed, rank
 from fine_tune.hardware.device import Elsewhere
-from fine_tune.hardware.host import ran_out
+from fine_tune.hardware.host import heard, ran_out
 from fine_tune.model.checkpoint import drop_checkpoints, list_checkpoints, save_checkpoint
 from fine_tune.model.part import TrainedPart
 from fine_tune.model.placement import compile_seconds
@@ -154,8 +154,7 @@ class Session:
         return {"meter": self.meter.state(), "bytes": written} | watched
 
     def __enter__(self) -> "Session":
-        heard = [which for which in STOP if signal.getsignal(which) != signal.SIG_IGN]  # nohup ignores a hang-up
-        self.handlers = {which: signal.signal(which, self.note_signal) for which in heard}
+        self.handlers = {which: signal.signal(which, self.note_signal) for which in heard(*STOP)}
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
