@@ -22,11 +22,19 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig
 
 import run_fine_tune
 import run_lad_distil
-from benchmarks.common import UNDISTURBED, command_line, counting, of_mean_length, resident_peak, ticking
+from benchmarks.common import (
+    UNDISTURBED,
+    command_line,
+    counting,
+    of_mean_length,
+    resident_peak,
+    ticking,
+    write_encoder,
+)
 from fine_tune.data.tokens import load_split, load_tokenizer
 from fine_tune.tasks.rows import read_split
 from fine_tune.tasks.table import TASKS
@@ -58,21 +66,13 @@ def write_corpus(folder: Path, rows: int, length: int) -> None:
     (folder / "train.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def write_encoder(folder: Path, source: str, layers: int) -> None:
-    """Write an encoder of `layers` layers with random weights, and its tokenizer."""
-    config = AutoConfig.from_pretrained(source)
-    config.num_hidden_layers = layers
-    torch.manual_seed(42)
-    AutoModel.from_config(config).save_pretrained(folder)
-    load_tokenizer(source).save_pretrained(folder)
-
-
 def measure(point: dict[str, int], args: argparse.Namespace) -> dict[str, float]:
     """Measure one point in this process."""
     with tempfile.TemporaryDirectory(prefix="bench_scaling_") as name:
         root = Path(name)
         write_corpus(root / "fine_tune" / "SST-2", point["rows"], point["length"])
-        write_encoder(root / "encoder", args.encoder, point["layers"])
+        config = AutoConfig.from_pretrained(args.encoder, num_hidden_layers=point["layers"])
+        write_encoder(root / "encoder", config, load_tokenizer(args.encoder))
         os.environ["DATA_DIR"] = name
         longest = str(point["length"] or LONGEST)
         shared = ["--task", "sst2", "--batch_size", str(point["batch_size"]), *UNDISTURBED]

@@ -13,6 +13,7 @@ from typing import Any
 from unittest import mock
 
 import torch
+from transformers import AutoModel, PreTrainedConfig, PreTrainedTokenizerBase
 
 import run_fine_tune
 from fine_tune.data.batches import Batch
@@ -66,6 +67,13 @@ def make_teacher(args: argparse.Namespace, *flags: str) -> None:
     encoder = ["--ptrain_ver", str(args.encoder), "--max_seq_len", str(args.max_seq_len)]
     with contextlib.redirect_stdout(io.StringIO()):
         run_fine_tune.main(["--experiment", "teacher", *encoder, "--total_step", "1", "--lr", "1e-9", *flags])
+
+
+def write_encoder(folder: Path, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Write an encoder of these sizes with random weights, and its tokenizer."""
+    torch.manual_seed(42)
+    AutoModel.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 @contextlib.contextmanager
