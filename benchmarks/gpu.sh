@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # Everything that needs a GPU, in one go of about five minutes: tests/test_gpu.py, the step of LAD 12 -> 6 at the size of
 # BERT-base (random weights), and what is said of memory before a run:
-#   bash benchmarks/gpu.sh [FOLDER]
-# FOLDER (default: gpu) gets the encoder and a log of each; figures.jsonl has every benchmark's last line. Environment:
+#   bash benchmarks/gpu.sh [FOLDER [NAME...]]
+# FOLDER (default: gpu) gets the encoder and a log of each; figures.jsonl has every benchmark's last line. NAME: one of
+# these logs, to make only that. From the environment:
 #   TASK         whose rows are read (default: sample, generated if it is not there)
 #   TOKENIZER    hub name or folder whose tokenizer cuts them (default: one learned from the generated corpus)
 #   ROUNDS       of the step's timing (default: 5)
 #   DEVICE_ID    number of the GPU (default: 0); -1, the CPU, only shows that the script works
 set -uf -o pipefail
-OUTPUT="$(realpath -m "${1:-gpu}")"
+OUTPUT="$(realpath -m "${1:-gpu}")" ONLY="${*:2}"
 . "$(dirname "${BASH_SOURCE[0]}")/../scripts/root.sh"
 PYTHON="${PYTHON:-python3}" TASK="${TASK:-sample}" ROUNDS="${ROUNDS:-5}" DEVICE_ID="${DEVICE_ID:-0}"
 ENCODER="$OUTPUT/encoder"
@@ -17,6 +18,7 @@ mkdir -p "$OUTPUT"
 measure() { # NAME COMMAND...
   local name="$1" start=$SECONDS
   shift
+  case " $ONLY " in "  " | *" $name "*) ;; *) return ;; esac
   if "$@" >"$OUTPUT/$name.log" 2>&1; then
     tail -n 1 "$OUTPUT/$name.log" | tee -a "$OUTPUT/figures.jsonl"
   else
@@ -36,6 +38,7 @@ step fp32
 step bf16 --precision bf16
 step bf16_compiled --precision bf16 --compile --no_memory
 step bf16_cached --precision bf16 --teacher_cache states --no_memory
+step fp32_large --batch_size 128 --no_memory
 step bf16_large --precision bf16 --batch_size 128 --no_memory
 for precision in fp32 bf16; do
   measure "memory_$precision" "$PYTHON" benchmarks/bench_memory.py --encoder "$ENCODER" --task "$TASK" \

@@ -25,15 +25,22 @@ def test_losses_do_not_depend_on_the_devices(places, data, run, teacher):
 
 
 @pytest.mark.parametrize(
-    ("flags", "rel"),
-    [(("--precision", "bf16"), 0.03), (("--precision", "fp16"), 0.01), (("--teacher_cache", "states"), 0.01)]
-    + [(("--gradient_checkpointing",), 1e-3), (("--compile",), 1e-3), (("--precision", "bf16", "--compile"), 0.03)],
+    ("flags", "rel", "updates"),
+    [
+        (("--precision", "bf16"), 0.03, 4),
+        (("--precision", "fp16"), 0.01, 1),  # the first updates only find the loss scale
+        (("--teacher_cache", "states"), 0.01, 4),
+        (("--gradient_checkpointing",), 1e-3, 4),
+        (("--compile",), 1e-3, 4),
+        (("--precision", "bf16", "--compile"), 0.03, 4),
+    ],
     ids=str,
 )
-def test_speed_changes_rounding_only(flags, rel, data, run, teacher):
+def test_speed_changes_rounding_only(flags, rel, updates, data, run, teacher):
     run("run_lad_distil", "--experiment", "plain", *LAD, "--device_id", 0)
     run("run_lad_distil", "--experiment", "fast", *LAD, "--device_id", 0, *flags)
-    assert losses(data, "fast") == pytest.approx(losses(data, "plain"), rel=rel)
+    assert losses(data, "fast")[:updates] == pytest.approx(losses(data, "plain")[:updates], rel=rel)
+    assert not torch.backends.cuda.cudnn_sdp_enabled()  # else every new length takes half a second
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])

@@ -24,6 +24,7 @@ def set_up_process(seed: int = 0, device: torch.device | None = None) -> None:
     distributed.start(device or torch.device("cpu"))
     set_seed(seed)
     keep_freed_memory()
+    torch.backends.cuda.enable_cudnn_sdp(False)  # it plans anew, for half a second, at every new length of a batch
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     logging.getLogger("fine_tune").setLevel(logging.INFO if rank.is_main() else logging.ERROR)
     if not rank.is_main():
