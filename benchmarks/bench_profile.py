@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Where the time of a LAD step on the CPU goes, by kind of work, from torch's profiler.
+"""Where the processor's time of a LAD step goes, by kind of work, from torch's profiler.
 
-    python benchmarks/bench_profile.py --encoder FOLDER [--precision bf16] [--teacher_cache states]
+    python benchmarks/bench_profile.py --encoder FOLDER [--precision bf16] [--teacher_cache states] [--device_id 0]
 
-`run_lad_distil.py` on SST-2, profiled over `--steps` updates after `--warm_up`. An operator's own time, without what it
+`run_lad_distil.py`, profiled over `--steps` updates after `--warm_up`. An operator's own time, without what it
 calls, counts for the first kind in `KINDS` that its name, or the name of an operator around it, speaks of. What no
-operator accounts for is Python. The profiler itself adds time; the last line is JSON and tells the step with it.
+operator accounts for is Python. The profiler itself adds time; the last line is JSON and tells the step with it. With a
+GPU the processor only launches: what its kernels take, and the operators that take longest, are told as well.
 """
 
 import json
@@ -48,11 +49,16 @@ def kind_of(event: Any) -> str:
 def main() -> None:
     """Profile and print."""
     parser = command_line(__doc__, "batch_size", "max_seq_len", "precision")
+    parser.add_argument("--task", default="sst2", help="task (default: sst2)")
     parser.add_argument("--teacher_cache", default="none", choices=("none", "states"), help="(default: none)")
+    parser.add_argument("--device_id", type=int, default=-1, help="number of a GPU, -1 for the CPU (default: -1)")
+    parser.add_argument("--compile", action="store_true", help="compiled")
     parser.add_argument("--steps", type=int, default=40, help="updates to profile (default: 40)")
     parser.add_argument("--warm_up", type=int, default=100, help="updates before them (default: 100)")
     args = parser.parse_args()
-    profiler, done, times = profile(activities=[ProfilerActivity.CPU]), 0, list[float]()
+    on_gpu = args.device_id >= 0
+    activities = [ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * on_gpu]
+    profiler, done, times = profile(activities=activities), 0, list[float]()
 
     def tick() -> bool:
         nonlocal done
@@ -65,11 +71,12 @@ def main() -> None:
             profiler.stop()
         return done == args.warm_up + args.steps
 
-    shared = ["--task", "sst2", "--batch_size", str(args.batch_size), "--device_id", "-1", *UNDISTURBED]
+    shared = ["--task", args.task, "--batch_size", str(args.batch_size), *UNDISTURBED]
+    shared += ["--device_id", str(args.device_id)]
     with own_data_dir():
         make_teacher(args, *shared)
         ours = ["--experiment", "ours", "--teacher_exp", "teacher", "--total_step", "1000000", "--lr", "1e-5"]
-        speed = ["--precision", args.precision, "--teacher_cache", args.teacher_cache]
+        speed = ["--precision", args.precision, "--teacher_cache", args.teacher_cache, *["--compile"] * args.compile]
         with ticking(tick):
             run_lad_distil.main([*ours, *shared, *speed])
     spent: Counter[str] = Counter()
@@ -78,6 +85,11 @@ def main() -> None:
     step = 1000 * (times[1] - times[0]) / args.steps
     figures = {kind: round(ms, 1) for kind, ms in spent.most_common()}
     figures["between operators: Python"] = round(step - sum(spent.values()), 1)
+    if on_gpu:
+        averages = profiler.key_averages()
+        for order in ("self_cpu_time_total", "self_device_time_total"):
+            print(averages.table(sort_by=order, row_limit=20, max_name_column_width=60))
+        figures["kernels of the GPU"] = round(sum(e.self_device_time_total for e in averages) / 1000 / args.steps, 1)
     for kind, ms in figures.items():
         print(f"{kind:<28} {ms:6.1f} ms  {ms / step:4.0%}")
     print(

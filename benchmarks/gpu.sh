@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Everything that needs a GPU, in one go of about five minutes: tests/test_gpu.py, the step of LAD 12 -> 6 at the size of
-# BERT-base (random weights), and what is said of memory before a run:
+# Everything that needs a GPU, in one go: tests/test_gpu.py (2 minutes), the step of LAD 12 -> 6 at the size of BERT-base
+# with random weights (a minute each), where its time goes, what is said of memory before a run:
 #   bash benchmarks/gpu.sh [FOLDER [NAME...]]
 # FOLDER (default: gpu) gets the encoder and a log of each; figures.jsonl has every benchmark's last line. NAME: one of
 # these logs, to make only that. From the environment:
@@ -41,6 +41,8 @@ step bf16_cached --precision bf16 --teacher_cache states --no_memory
 step fp32_large --batch_size 128 --no_memory
 step bf16_large --precision bf16 --batch_size 128 --no_memory
 for precision in fp32 bf16; do
+  measure "profile_$precision" "$PYTHON" benchmarks/bench_profile.py --encoder "$ENCODER" --task "$TASK" \
+    --device_id "$DEVICE_ID" --precision "$precision"
   measure "memory_$precision" "$PYTHON" benchmarks/bench_memory.py --encoder "$ENCODER" --task "$TASK" \
     --device_id "$DEVICE_ID" --precision "$precision" --jobs 6
 done
