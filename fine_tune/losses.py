@@ -53,7 +53,7 @@ def hidden_mse_loss(student_states: Sequence[Tensor], targets: Mapping[int, Tens
         targets: By 0-based student layer, tensors like the student's; a layer without a target has no loss.
         mask: (B, S), 1 for real tokens and 0 for padding; None lets padding count, as the released code does.
     """
-    pairs = [(student_states[layer].float(), target) for layer, target in targets.items()]
+    pairs = [(student_states[layer].float(), target.float()) for layer, target in targets.items()]
     if mask is None:
         return torch.stack([F.mse_loss(s, t) for s, t in pairs]).sum() / len(student_states)
     batch, _, width = pairs[0][0].shape
