@@ -10,6 +10,7 @@ import importlib
 import json
 import random
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,8 @@ import pytest
 import torch
 import transformers
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, like the next, in the background of a shell script
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 torch.set_num_threads(1)
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
