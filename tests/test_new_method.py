@@ -77,7 +77,7 @@ def test_a_suite_runs_it_beside_another(data, teacher, run, monkeypatch):
         (data.root / "scripts" / script.name).symlink_to(script)
     monkeypatch.setattr(train, "PROJECT", data.root / "scripts")
     monkeypatch.setenv("PYTHONPATH", f"{HERE.parent}{os.pathsep}{HERE}")
-    suite = ("--suite", "s", "--teacher_exp", "teacher", "--methods", "toy,kd", "--seeds", "1,2", "--total_step", 2)
+    suite = ("--suite", "s", "--teacher_exp", "teacher", "--methods", "toy,kd", "--seeds", "1", "--total_step", 2)
     run("run_suite", *suite, "--task", "sst2", "--device_id", -1, "--set", "batch_size=8")
     report = (data.root / "suites" / "s" / "report.md").read_text(encoding="utf-8")
     assert "| toy |" in report and "| kd |" in report and "toy - kd" in report

@@ -7,15 +7,14 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 
+import forks
 import numpy as np
 import pytest
 import torch
 
-from fine_tune.path import PROJECT
 from fine_tune.run.session import Session
 from fine_tune.run.state import STATE
 from fine_tune.train.methods import METHODS
@@ -422,55 +421,60 @@ LONG = (*TWO, "--total_step", 100, "--set", "log_step=1")
 
 
 class Terminal:
-    """Starts `run_suite.py` in processes of its own, to be interrupted."""
+    """Starts `run_suite.py` in process groups of their own, to be interrupted; its runs are processes as always."""
 
-    def __init__(self, data):
-        self.data = data
+    def __init__(self, data, log):
+        self.data, self.log = data, log
 
     def start(self):
-        return subprocess.Popen(
-            [sys.executable, str(PROJECT / "run_suite.py"), *map(str, LONG)], start_new_session=True, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "DATA_DIR": str(self.data.root)},
-        )  # fmt: skip
+        """Give the number of the process, and of its group."""
+        (process,) = forks.start(self.data.root, self.log, "run_suite", *LONG)
+        os.setpgid(process, process)
+        return process
 
     def start_until(self, experiment):
         """Start it, and wait until a run is being trained."""
-        process, log = self.start(), self.data.run(experiment) / "metrics.jsonl"
-        while process.poll() is None and not (log.is_file() and log.stat().st_size):
+        process, lines = self.start(), self.data.run(experiment) / "metrics.jsonl"
+        while forks.running([process]) and not (lines.is_file() and lines.stat().st_size):
             time.sleep(0.02)
-        assert process.poll() is None, process.communicate()
+        assert forks.running([process]), self.log.read_text()
         return process
+
+    def end(self, process):
+        """Wait for its end; give the exit code and what it said."""
+        (code,) = forks.finish([process], 300)
+        return code, self.log.read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
-def test_interrupted_twice_it_ends_with_the_same_table(data, run, teacher, made):
+def test_interrupted_twice_it_ends_with_the_same_table(data, run, teacher, request, tmp_path):
     """Ctrl-C in the second run, the suite killed in the third; then all of it in one go."""
-    terminal = Terminal(data)
+    terminal = Terminal(data, tmp_path / "said")
     process = terminal.start_until("s-lad-1")
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate()
-    assert (process.returncode, err) == (130, "\ninterrupted; the same command continues from here\n")
-    assert "run 1 of 4: s-ft-1 .." in out and data.config("s-lad-1", name="run.json")["end"] is None
+    os.kill(process, signal.SIGINT)
+    code, said = terminal.end(process)
+    assert code == 130 and said.endswith("\ninterrupted; the same command continues from here\n")
+    assert "run 1 of 4: s-ft-1 .." in said and data.config("s-lad-1", name="run.json")["end"] is None
     first = data.config("s-ft-1", name="run.json")
 
     process = terminal.start_until("s-ft-2")
-    os.killpg(process.pid, signal.SIGSTOP)
-    process.kill()  # the suite, not its run
-    process.communicate()
-    another = terminal.start()
-    assert "is in use" in another.communicate()[1] and another.returncode == 2
-    os.killpg(process.pid, signal.SIGKILL)
+    os.killpg(process, signal.SIGSTOP)
+    os.kill(process, signal.SIGKILL)  # the suite, not its run
+    terminal.end(process)
+    code, said = terminal.end(terminal.start())
+    assert "is in use" in said and code == 2
+    os.killpg(process, signal.SIGKILL)
     with (data.root / "suites" / "s" / ".lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # waits until it is gone
 
-    process = terminal.start()
-    out, err = process.communicate()
-    assert process.returncode == 0, err
-    assert "run 3 of 4: s-ft-2 .." in out and "s-lad-1" not in out
+    code, said = terminal.end(terminal.start())
+    assert code == 0, said
+    assert "run 3 of 4: s-ft-2 .." in said and "s-lad-1" not in said
     assert data.config("s-ft-1", name="run.json") == first
     went_on, pairs = suite(data), suite(data, "pairs.csv")
     tables = {name: (data.run(name) / "suite_dev-100.tsv").read_bytes() for name in RUNS}
 
+    request.getfixturevalue("made")  # the last one in this process
     for name in RUNS:
         shutil.rmtree(data.run(name))
     shutil.rmtree(data.root / "suites")
