@@ -103,6 +103,20 @@ LOCKS: dict[Path, IO[str]] = {}
 """The open lock file of every folder that this process has locked."""
 
 
+def take(file: IO[str], folder: Path) -> None:
+    """Take the system's lock on an open file, which stands for a folder; warn where the file system has no locks.
+
+    Raises:
+        BlockingIOError: Another process has it.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        logger.warning("%s cannot be locked (%s): let no other process use it", folder, error)
+
+
 def lock(folder: Path, wait: bool = False) -> None:
     """Reserve a folder, which need not exist yet, for this process; the system drops the lock when the process ends.
 
@@ -118,7 +132,7 @@ def lock(folder: Path, wait: bool = False) -> None:
     while folder not in LOCKS:
         file = lock_file(folder).open("a+", encoding="utf-8")
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            take(file, folder)
         except BlockingIOError:
             file.seek(0)
             owner = file.read().strip() or "another process"
@@ -127,8 +141,6 @@ def lock(folder: Path, wait: bool = False) -> None:
                 raise BlockingIOError(message) from None
             logger.info("%s is in use by %s: waiting for it", folder, owner)
             fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:
-            logger.warning("%s cannot be locked (%s): let no other process use it", folder, error)
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file.fileno()), lock_file(folder).stat()):  # else its owner has removed it
                 LOCKS[folder] = file

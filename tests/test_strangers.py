@@ -12,6 +12,7 @@ import string
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,12 +21,14 @@ from conftest import SIZES, VOCABULARY, Data, make_encoder
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
+from fine_tune.compare.train import locked
 from fine_tune.data.tokens import load_tokenizer
 from fine_tune.files import fault, move, sync
 from fine_tune.hardware import host, rank
 from fine_tune.path import PROJECT
 from fine_tune.run import session
 from fine_tune.tasks.rows import foreign_kind
+from fine_tune.tasks.table import TASKS
 
 QUICK = ("--device_id", -1, "--batch_size", 8, "--total_step", 2, "--warmup_step", 1, "--dropout", 0)
 
@@ -446,6 +449,22 @@ def test_a_folder_that_cannot_be_synced_is_no_error_and_a_file_is(tmp_path, monk
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="Invalid argument"):
         sync(tmp_path / "file")
+
+
+def test_where_there_are_no_locks_runs_and_suites_go_on_with_a_warning(data, encoder, run, monkeypatch, caplog):
+    """Some network file systems have none."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    run(*tune(encoder))
+    assert (data.run("t") / "model-2.pt").is_file()
+    suite = SimpleNamespace(name="s", folder=data.root / "suites" / "s", task=TASKS["sst2"])
+    with locked(suite, ["run_suite.py"]):
+        assert json.loads((suite.folder / "suite.json").read_text(encoding="utf-8"))["task"] == "sst2"
+    told = {line.split(" cannot be locked (")[0] for line in caplog.messages if "let no other process use it" in line}
+    assert told >= {str(data.run("t")), str(suite.folder)}
 
 
 def test_a_data_folder_that_may_not_be_written_is_told_with_the_way_round(data, refused, monkeypatch):

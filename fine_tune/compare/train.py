@@ -4,7 +4,6 @@ A run's folder says what it was made with, so a suite needs no state: started ag
 """
 
 import contextlib
-import fcntl
 import signal
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fine_tune.compare.suite import Run, Suite, read_if_there, script_parser
-from fine_tune.files import write_json
+from fine_tune.files import take, write_json
 from fine_tune.flags.saved import is_neutral
 from fine_tune.hardware.host import heard
 from fine_tune.path import PROJECT
@@ -38,7 +37,7 @@ def locked(suite: Suite, argv: Sequence[str]) -> Iterator[int]:
     suite.folder.mkdir(parents=True, exist_ok=True)
     with (suite.folder / ".lock").open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            take(file, suite.folder)
         except BlockingIOError:
             what = "is in use, by another run_suite.py or by a run that one left behind; wait for it, or end it"
             raise BlockingIOError(f"{suite.folder} {what}") from None
