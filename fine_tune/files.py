@@ -51,8 +51,13 @@ def write_whole(file: Path, write: Callable[[Path], Any]) -> None:
     sync(file.parent)
 
 
-def fill_folder(folder: Path, fill: Callable[[Path], Any]) -> None:
+def fill_folder(folder: Path, fill: Callable[[Path], Any], go_on: bool = False) -> None:
     """Have `fill` fill a hidden folder, then rename it to `folder`; if another process fills it, wait for that one.
+
+    Args:
+        folder: The folder.
+        fill: Fills the one that it is given.
+        go_on: It goes on with what an earlier process left there when it was ended; else that is removed.
 
     Raises:
         OSError: It cannot be written; nothing is left.
@@ -60,13 +65,17 @@ def fill_folder(folder: Path, fill: Callable[[Path], Any]) -> None:
     lock(folder, wait=True)
     building = folder.with_name(f".{folder.name}")
     try:
-        shutil.rmtree(building, ignore_errors=True)  # a killed process left it
+        if not go_on:
+            shutil.rmtree(building, ignore_errors=True)
         if not folder.is_dir():
-            building.mkdir()
+            building.mkdir(exist_ok=go_on)
             fill(building)
             put_in_place(building, folder)
+    except BaseException as error:
+        if not go_on or isinstance(error, (OSError, ValueError)):
+            shutil.rmtree(building, ignore_errors=True)
+        raise
     finally:
-        shutil.rmtree(building, ignore_errors=True)
         unlock(folder)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fine_tune.files import fault, first_line
+from fine_tune.path import expanded
 
 CONFIG = ("config.json",)
 WEIGHTS = (  # the first one that is there is read
@@ -27,7 +28,7 @@ def located(name: str) -> tuple[str, dict[str, Any]]:
 
     A hub that cannot be reached is not asked again and again: only what it once gave is looked at.
     """
-    folder = Path(name).expanduser()
+    folder = expanded(name)
     if folder.is_dir():
         return str(folder), {"trust_remote_code": False}
     return name, {"trust_remote_code": False, "local_files_only": bool(unreachable(name))}
@@ -35,13 +36,13 @@ def located(name: str) -> tuple[str, dict[str, Any]]:
 
 def lasting(name: str) -> str:
     """Spell an encoder so that it is the same from any folder: a folder by its whole path, a hub name as it is."""
-    folder = Path(name).expanduser()
+    folder = expanded(name)
     return str(folder.resolve()) if name and folder.is_dir() else name
 
 
 def missing(name: str, error: Exception, files: Sequence[str]) -> str:
     """Say why a model or its tokenizer, which are in these `files`, could not be had."""
-    folder = Path(name).expanduser()
+    folder = expanded(name)
     if folder.is_dir():
         return folder_fault(folder, files) or f"{type(error).__name__}: {first_line(error)}"
     if why := unreachable(name):

@@ -9,9 +9,25 @@ ARCHITECTURES = ("bert", "albert")
 """Of models, as they stand in the names of runs."""
 
 
+def expanded(name: str) -> Path:
+    """Put the home folder in the place of a leading `~` or `~user`.
+
+    Raises:
+        ValueError: The system does not know it.
+    """
+    path = os.path.expanduser(name)
+    if path.startswith("~"):
+        raise ValueError(f"{name}: there is no home folder that {name.split('/')[0]} stands for; give the whole path")
+    return Path(path)
+
+
 def data_dir() -> Path:
-    """Root of everything read and written: `$DATA_DIR`, else `data/` beside the scripts."""
-    return Path(os.environ.get("DATA_DIR") or PROJECT / "data").expanduser().resolve()
+    """Root of everything read and written: `$DATA_DIR`, else `data/` beside the scripts.
+
+    Raises:
+        ValueError: See `expanded`.
+    """
+    return expanded(os.environ.get("DATA_DIR") or str(PROJECT / "data")).resolve()
 
 
 def task_dir(folder: str) -> Path:

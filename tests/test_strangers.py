@@ -467,6 +467,16 @@ def test_where_there_are_no_locks_runs_and_suites_go_on_with_a_warning(data, enc
     assert told >= {str(data.run("t")), str(suite.folder)}
 
 
+@pytest.mark.parametrize("where", ["DATA_DIR", "--ptrain_ver", "GLUE_MIRROR"])
+def test_a_home_folder_that_nobody_has_is_told(where, data, encoder, refused, monkeypatch):
+    if where.startswith("--"):
+        told = refused(*tune("~no_user/bert"))
+    else:
+        monkeypatch.setenv(where, "~no_user/bert")
+        told = refused(*tune(encoder)) if where == "DATA_DIR" else refused("prepare_data", "--task", "rte")
+    assert "~no_user/bert: there is no home folder that ~no_user stands for; give the whole path" in told
+
+
 def test_a_data_folder_that_may_not_be_written_is_told_with_the_way_round(data, refused, monkeypatch):
     def locked(self: Path, *_: object, **__: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self))

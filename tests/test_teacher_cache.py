@@ -255,21 +255,27 @@ def test_another_checkpoint_or_other_rows_have_another_folder(data, run, teacher
 
 
 @pytest.mark.parametrize("at", [pytest.param(0, marks=pytest.mark.slow), 3, pytest.param(9, marks=pytest.mark.slow)])
-def test_an_interruption_leaves_nothing_that_looks_complete(at, data, run, teacher, monkeypatch):
+@pytest.mark.parametrize("seconds", [0, 10])
+def test_what_was_interrupted_does_not_look_complete_and_goes_on(seconds, at, data, run, teacher, asked, monkeypatch):
+    """Whether it was noted after every batch how far the filling has come, or never."""
     calls, plain = [], LiveTeacher.run
 
     def interrupted(self, inputs):
-        calls.append(len(calls))
+        calls.append(len(inputs["input_ids"]))
         if len(calls) > at:
             raise KeyboardInterrupt
         return plain(self, inputs)
 
+    monkeypatch.setattr("fine_tune.teacher.store.SECONDS", seconds)
     monkeypatch.setattr(LiveTeacher, "run", interrupted)
     with pytest.raises(SystemExit, match="130"):
         run("run_lad_distil", "--experiment", "x", *BASE, *STATES, "--no_preflight")
-    assert folders() == [] and not data.run("x").exists()
+    assert all(name.startswith(".") for name in folders()) and not data.run("x").exists()
     monkeypatch.setattr(LiveTeacher, "run", plain)
-    run("run_lad_distil", "--experiment", "cached", *BASE, *STATES)
+    asked.clear()
+    run("run_lad_distil", "--experiment", "cached", *BASE, *STATES, "--no_preflight")
+    kept = sum(calls[:-1]) if seconds == 0 or at == 9 else 0  # all rows are done after seven batches, which is noted
+    assert sum(asked) == 24 - kept + 4 * 5 - 1 and len(folders()) == 1
     run("run_lad_distil", "--experiment", "live", *BASE)
     assert_same_run(data, "cached", "live")
 

@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 
 from fine_tune.files import move
-from fine_tune.path import task_dir
+from fine_tune.path import expanded, task_dir
 from fine_tune.tasks.rows import read_split
 from fine_tune.tasks.table import Task
 
@@ -132,7 +132,7 @@ def locate(address: str, mirror: str, folder: Path) -> Path:
     """Give the local path of one file, on the mirror if there is one."""
     name = address.rpartition("/")[2]
     if mirror and "://" not in mirror:
-        file = Path(mirror).expanduser().resolve() / name
+        file = expanded(mirror).resolve() / name
         if not file.is_file():
             raise FileNotFoundError(f"{file} is not there")
         return file
