@@ -6,7 +6,7 @@ compare/      suites: methods x seeds, sweeps, tests of every pair, reports
 train/        methods.py, the table of methods and their flags; then one loop per method
 plot/         pictures of runs: curves, gates, shares of the teacher's layers
 run/          how a run starts, is checked, goes on, is written down; optimiser; resume
-teacher/      what a loop asks of its teacher; a live one, its outputs on disk
+teacher/      what a loop asks of its teacher; a live one, its outputs on disk, banks
 scores/       predictions, metrics, size and speed
 model/        encoder, classifier, gates; how a student starts; checkpoints; models read back
 data/         text to tokens, once; tokens to batches, in an order that is a pure function

@@ -12,16 +12,17 @@ import pytest
 import transformers
 from conftest import SIZES, make_encoder
 
-from fine_tune.flags.shared import EvalConfig, TeacherConfig
+from fine_tune.flags.shared import EvalConfig, OutletConfig, TeacherConfig
 from fine_tune.path import PROJECT
 from fine_tune.train.methods import METHODS, method_named, methods_of
 
 SCRIPTS = sorted(file.stem for file in PROJECT.glob("*.py") if "build_parser(" in file.read_text(encoding="utf-8"))
-TRAIN = [name for name in SCRIPTS if name.startswith("run_") and not name.endswith(("_eval", "_suite"))]
-READ = ["run_fine_tune_eval", "generate_test_prediction"]
+OUTLETS = ["run_fine_tune_gen_logits", "build_logitsbank", "build_membank"]
+READ = ["run_fine_tune_eval", "generate_test_prediction", *OUTLETS]
+TRAIN = [name for name in SCRIPTS if name.startswith("run_") and name not in (*READ, "run_suite")]
 GROUPS = (*dict.fromkeys(group for method in METHODS.values() for group in method.groups), TeacherConfig)
 """Every group whose flags can stand in a `config.json`."""
-FIELDS = {field.name for group in (*GROUPS, EvalConfig) for field in dataclasses.fields(group)}
+FIELDS = {field.name for group in (*GROUPS, EvalConfig, OutletConfig) for field in dataclasses.fields(group)}
 
 # Defaults that a script sets for itself (`set_defaults`), beside those of the fields.
 OWN_DEFAULTS = {
@@ -35,10 +36,11 @@ OWN_DEFAULTS = {
     "run_kd_distil": {"lr": 1e-4},
     "run_student_fine_tune": {"lr": 1e-4},
     "generate_test_prediction": {"dataset": "test"},
+    **{script: {"dataset": "train"} for script in OUTLETS},
 }
 # Flags whose help differs: left open, they mean something else for a teacher than for a student; `--ckpt` is the first
-# checkpoint to score in one script and the one to predict with in the other.
-HELP_DIFFERS = {"num_class", "ptrain_ver", "ckpt"}
+# checkpoint to score in one script and the one to use in the others; `--overwrite` replaces a run or a file.
+HELP_DIFFERS = {"num_class", "ptrain_ver", "ckpt", "overwrite"}
 # Flags whose choices differ: the two scripts of probes offer different experiments, as in the released project.
 CHOICES_DIFFER = {"probing_exp"}
 # Read by the parser itself.

@@ -212,6 +212,14 @@ class EvalConfig(Checked):
         return run_dir(self.experiment, self.model, self.task)
 
 
+@dataclass(frozen=True)
+class OutletConfig(Checked):
+    """What is written."""
+
+    ckpt: int | None = flag("checkpoint to use (default: the last)", None, NOT_NEGATIVE)
+    overwrite: bool = flag("replace files that were made from something else", False)
+
+
 STUDENT_GROUPS = (
     *(RunConfig, Pace, TeacherRef, StudentConfig, StepConfig, EpochConfig, OptimConfig, PrecisionConfig, SpeedConfig),
 )

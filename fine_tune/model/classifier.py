@@ -88,14 +88,17 @@ class Classifier(TrainedPart):
 
     def head(self, first: Tensor) -> Tensor:
         """Classify by the last layer's [CLS] states (B, D): logits (B, C)."""
+        with autocast(first.device, self.product_dtype):
+            logits: Tensor = self.linear_layer(self.dropout(self.pooled(first)))
+        return logits.float()
+
+    def pooled(self, first: Tensor) -> Tensor:
+        """Pool the last layer's [CLS] states (B, D) by a linear layer and tanh, as pre-trained: (B, D)."""
         pooler = self.encoder.pooler
         with autocast(first.device, self.product_dtype):
-            if isinstance(pooler, nn.Linear):  # ALBERT
-                pooled = self.encoder.pooler_activation(pooler(first))
-            else:
-                pooled = pooler(first.unsqueeze(1))
-            logits: Tensor = self.linear_layer(self.dropout(pooled))
-        return logits.float()
+            albert = isinstance(pooler, nn.Linear)
+            made: Tensor = self.encoder.pooler_activation(pooler(first)) if albert else pooler(first.unsqueeze(1))
+        return made
 
 
 def encoder_layers(encoder: nn.Module) -> list[nn.Module]:
