@@ -6,9 +6,9 @@
 Loop: `fine_tune/train/fine_tune.py`. Recipes: `scripts/tune_<task>_teacher.sh`.
 """
 
-import argparse
 from collections.abc import Sequence
 
+from fine_tune.flags.older import add_num_gpu, refuse_both
 from fine_tune.flags.parser import Parser, usage_errors
 from fine_tune.flags.shared import (
     EpochConfig,
@@ -27,24 +27,15 @@ GROUPS = (RunConfig, Pace, TeacherConfig, StepConfig, EpochConfig, OptimConfig, 
 def build_parser() -> Parser:
     """Name the groups of flags that this script takes."""
     parser = Parser(__doc__, GROUPS, repeats=True, name_method=lambda _: "fine_tune")
-    text = "older spelling of --device_id: 0 is the CPU, 1 the first GPU"
-    parser.add_argument("--num_gpu", dest="device_id", type=device_of, metavar="{0,1}", help=text)
+    add_num_gpu(parser)
     return parser
-
-
-def device_of(num_gpu: str) -> int:
-    """Turn a number of GPUs into the number of a device."""
-    if num_gpu not in ("0", "1"):
-        raise argparse.ArgumentTypeError(f"must be 0 or 1, got {num_gpu!r}; --device_id takes the number of a GPU")
-    return int(num_gpu) - 1
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the flags, build what is trained, train it."""
     parser = build_parser()
     args = parser.parse_args(argv)
-    if {"--num_gpu", "--device_id"} <= {word.partition("=")[0] for word in parser.command}:
-        parser.error("--num_gpu and --device_id both name a device; give one of them")
+    refuse_both(parser)
     with usage_errors(parser):
         flags = parser.flags(args)
 

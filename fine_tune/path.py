@@ -56,6 +56,12 @@ def run_dir(experiment: str, model: str, task: str) -> Path:
     return data_dir() / "fine_tune_experiment" / experiment_name(experiment, model, task)
 
 
+def distilled_file(run: str, task: str) -> Path:
+    """Rows of a task with what the run of this folder name says of each, written by `run_fine_tune_gen_logits.py`."""
+    safe = re.sub(r"[^A-Za-z0-9_.+=-]|^\.+", "_", run)  # it must not leave the experiment folder
+    return data_dir() / "fine_tune_experiment" / safe / f"{task}-distill.jsonl"
+
+
 def architecture_of(experiment: str, task: str) -> str:
     """Find the architecture of a run by its folder; the first one if there is no such run.
 

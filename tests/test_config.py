@@ -13,13 +13,17 @@ from fine_tune.flags.option import Checked, flag
 from fine_tune.flags.parser import Flags, Parser, add_flags, from_args, usage_errors
 from fine_tune.flags.saved import load_config, save_config
 from fine_tune.flags.shared import (
+    SIZED_GROUPS,
     EpochConfig,
     EvalConfig,
+    InitConfig,
     OptimConfig,
+    OutletConfig,
     OutputsConfig,
     Pace,
     PrecisionConfig,
     RunConfig,
+    SizesConfig,
     StepConfig,
     StudentConfig,
     TeacherConfig,
@@ -28,7 +32,9 @@ from fine_tune.flags.shared import (
 from fine_tune.train import methods
 from fine_tune.train.methods import METHODS, GateConfig, HiddenConfig, LadProbeConfig, LogitConfig, PkdProbeConfig
 
-ALL = (*dict.fromkeys(group for method in METHODS.values() for group in method.groups), TeacherConfig, EvalConfig)
+ALL = tuple(dict.fromkeys(group for method in METHODS.values() for group in method.groups)) + (
+    *(TeacherConfig, EvalConfig, OutletConfig, SizesConfig, InitConfig),
+)
 NEEDED = {"experiment": "x", "task": "sst2", "teacher_exp": "t", "teacher_indices": "2,4"}
 PROBES = {LadProbeConfig: {"probing_exp": "lad_cls"}, PkdProbeConfig: {"probing_exp": "pkd_cls_user_defined"}}
 
@@ -196,8 +202,12 @@ def test_every_group_is_taken_by_a_script():
 
 def test_no_name_stands_in_two_groups_that_a_run_merges():
     merged = {method.script: method.groups for method in METHODS.values()} | {"run_fine_tune": run_fine_tune.GROUPS}
-    assert len(merged) >= 9
-    assert {group for groups in merged.values() for group in groups} == set(ALL) - {EvalConfig}
+    merged |= {
+        "run_fine_tune_distill": (*SIZED_GROUPS, LogitConfig),
+        "banks": (EvalConfig, PrecisionConfig, OutletConfig),
+    }
+    assert len(merged) >= 11
+    assert {group for groups in merged.values() for group in groups} == set(ALL)
     for script, groups in merged.items():
         names = [{field.name for field in dataclasses.fields(group)} for group in groups]
         assert not any(one & other for one, other in itertools.combinations(names, 2)), script

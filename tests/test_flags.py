@@ -12,7 +12,7 @@ import pytest
 import transformers
 from conftest import SIZES, make_encoder
 
-from fine_tune.flags.shared import EvalConfig, OutletConfig, TeacherConfig
+from fine_tune.flags.shared import SIZED_GROUPS, EvalConfig, OutletConfig, TeacherConfig
 from fine_tune.path import PROJECT
 from fine_tune.train.methods import METHODS, method_named, methods_of
 
@@ -20,7 +20,7 @@ SCRIPTS = sorted(file.stem for file in PROJECT.glob("*.py") if "build_parser(" i
 OUTLETS = ["run_fine_tune_gen_logits", "build_logitsbank", "build_membank"]
 READ = ["run_fine_tune_eval", "generate_test_prediction", *OUTLETS]
 TRAIN = [name for name in SCRIPTS if name.startswith("run_") and name not in (*READ, "run_suite")]
-GROUPS = (*dict.fromkeys(group for method in METHODS.values() for group in method.groups), TeacherConfig)
+GROUPS = (*dict.fromkeys(group for method in METHODS.values() for group in method.groups), TeacherConfig, *SIZED_GROUPS)
 """Every group whose flags can stand in a `config.json`."""
 FIELDS = {field.name for group in (*GROUPS, EvalConfig, OutletConfig) for field in dataclasses.fields(group)}
 
@@ -34,6 +34,7 @@ OWN_DEFAULTS = {
     "run_pkd_distill": {"lr": 1e-4},
     "run_probing": {"lr": 1e-4},
     "run_kd_distil": {"lr": 1e-4},
+    "run_fine_tune_distill": {"soft_weight": 1.0, "hard_weight": 1.0},
     "run_student_fine_tune": {"lr": 1e-4},
     "generate_test_prediction": {"dataset": "test"},
     **{script: {"dataset": "train"} for script in OUTLETS},
@@ -139,7 +140,8 @@ def test_the_flags_of_a_row_make_its_script_train_that_method(script):
 
 
 def test_every_training_script_but_the_teachers_and_the_epochs_has_methods():
-    assert {method.script for method in METHODS.values()} == set(TRAIN) - {"run_fine_tune", "run_lad_distil_epoch"}
+    others = {"run_fine_tune", "run_lad_distil_epoch", "run_fine_tune_distill"}
+    assert {method.script for method in METHODS.values()} == set(TRAIN) - others
 
 
 def test_help_of_a_switch_that_is_on_says_what_is_not_done():

@@ -5,6 +5,7 @@ Source of names, defaults and meaning: the LAD documents (Lin et al. 2023, Senso
 says otherwise. Field types are real objects here: no `from __future__ import annotations`.
 """
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,6 +142,66 @@ class StudentConfig(Checked):
 
 
 @dataclass(frozen=True)
+class SizesConfig(Checked):
+    """The student; without a teacher, flags alone say its sizes."""
+
+    num_hidden_layers: int = flag("number of layers", 6, POSITIVE)
+    d_model: int = flag("width of the hidden states", 768, POSITIVE)
+    d_ff: int = flag("width of the feed-forward layers", 3072, POSITIVE)
+    d_emb: int = flag("width of the embeddings (an ALBERT's; a BERT's are as wide as its states)", 128, POSITIVE)
+    num_attention_heads: int = flag("number of attention heads", 16, POSITIVE)
+    type_vocab_size: int = flag("number of segment types", 2, POSITIVE)
+    num_class: int | None = flag("number of classes; 1 for regression (default: what the task has)", None, POSITIVE)
+    max_seq_len: int = flag("tokens per input at most", 512, SEQUENCE, alias=("max_seq_length",))
+    dropout: float = flag("dropout of the encoder and of the classifier", 0.1, FRACTION)
+    ptrain_ver: str | None = flag(
+        "cut text with the tokenizer of this encoder (default: that of the run whose logits are read, if it is of the "
+        "same architecture)",
+        None,
+        alias=("model_name_or_path",),
+        spell=lasting,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.d_model % self.num_attention_heads:
+            raise ValueError(
+                f"--num_attention_heads {self.num_attention_heads} does not divide --d_model {self.d_model}"
+            )
+
+
+@dataclass(frozen=True)
+class InitConfig(Checked):
+    """The student's start: random, or layers copied from another model. Layers are 1-based."""
+
+    init_exp: str | None = flag("copy layers of the run of this experiment name", None)
+    init_ckpt: int | None = flag("checkpoint of that run to copy from (default: its last)", None, NOT_NEGATIVE)
+    init_ptrain_ver: str | None = flag("copy layers of this encoder, a hub name or a local folder", None, spell=lasting)
+    init_start: int = flag("first layer to copy", 1, POSITIVE)
+    init_end: int | None = flag("last layer to copy, at most (default: the last there is)", None, POSITIVE)
+    init_step: int = flag("copy every layer, every second, ..", 1, POSITIVE)
+    init_part: str = flag(
+        "copy whole layers, with embeddings and pooler, or the linear maps of their attention alone",
+        "all",
+        choices=("all", "attn"),
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.init_exp is not None:
+            experiment_name(self.init_exp, "", "", "--init_exp")
+            if self.init_ptrain_ver:
+                raise ValueError("--init_exp and --init_ptrain_ver both name what to copy; give one of them")
+        elif self.init_ptrain_ver is None:
+            fields = {field.name: field.default for field in dataclasses.fields(self)}
+            for name, default in fields.items():
+                if getattr(self, name) != default:
+                    raise ValueError(
+                        f"--{name} says what to copy, but not from where: give --init_exp or --init_ptrain_ver"
+                    )
+
+
+@dataclass(frozen=True)
 class OptimConfig(Checked):
     """AdamW with linear warm-up and decay."""
 
@@ -224,5 +285,9 @@ STUDENT_GROUPS = (
     *(RunConfig, Pace, TeacherRef, StudentConfig, StepConfig, EpochConfig, OptimConfig, PrecisionConfig, SpeedConfig),
 )
 """What every script takes that trains a student of a teacher."""
+SIZED_GROUPS = (
+    *(RunConfig, Pace, SizesConfig, InitConfig, StepConfig, EpochConfig, OptimConfig, PrecisionConfig, SpeedConfig),
+)
+"""What a script takes that trains a student of logits in a file."""
 PART_GROUPS = {OptimConfig: "Optimiser", StepConfig: "Schedule"}
 """What a part that is trained beside the student has of its own, and its heading; the rest is the student's."""

@@ -52,3 +52,24 @@ def init_student(student: BertModel, source: BertModel, layers: LayerMap, embedd
     for number, layer in layers.items():
         origin[f"layer {number + 1}"] = f"copied from layer {layer + 1}"
     return origin
+
+
+@torch.no_grad()
+def init_attention(student: BertModel, source: BertModel, layers: LayerMap) -> dict[str, str]:
+    """Copy the linear maps of the attention (query, key, value, output) of `layers`; all else stays as it is.
+
+    Args:
+        student: The student.
+        source: A model of the same width and heads.
+        layers: By student layer, 0-based.
+
+    Returns:
+        For every part of the student, where its weights come from.
+    """
+    for number, layer in layers.items():
+        target, given = student.encoder.layer[number].attention, source.encoder.layer[layer].attention
+        for name in ("query", "key", "value"):
+            getattr(target.self, name).load_state_dict(getattr(given.self, name).state_dict())
+        target.output.dense.load_state_dict(given.output.dense.state_dict())
+    attention = {f"layer {number + 1}": f"attention copied from layer {layer + 1}" for number, layer in layers.items()}
+    return {"all else": "random", **attention}

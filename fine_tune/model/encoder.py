@@ -12,9 +12,19 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AlbertConfig, AutoConfig, AutoModel, BertConfig, BertModel, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AlbertConfig,
+    AutoConfig,
+    AutoModel,
+    BertConfig,
+    BertModel,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from fine_tune.files import first_line
+from fine_tune.flags.shared import SizesConfig
 from fine_tune.hub import CONFIG, folder_fault, located, missing, weight_files
 
 logger = logging.getLogger(__name__)
@@ -193,3 +203,19 @@ def student_encoder(source: PreTrainedConfig, sizes: dict[str, int | None], drop
     config = BertConfig(**{name: getattr(source, name) for name in BERT_SIZES})
     config.update({name: size for name, size in sizes.items() if size is not None})
     return BertModel(with_dropout(config, dropout))
+
+
+def sized_encoder(kind: str, cfg: SizesConfig, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
+    """Build a BERT or an ALBERT with random weights, of the sizes that flags give."""
+    sizes: dict[str, Any] = {
+        "vocab_size": len(tokenizer),
+        "pad_token_id": tokenizer.pad_token_id,
+        "hidden_size": cfg.d_model,
+        "intermediate_size": cfg.d_ff,
+        "num_hidden_layers": cfg.num_hidden_layers,
+        "num_attention_heads": cfg.num_attention_heads,
+        "type_vocab_size": cfg.type_vocab_size,
+        "max_position_embeddings": cfg.max_seq_len,
+    }
+    config = AlbertConfig(**sizes, embedding_size=cfg.d_emb) if kind == "albert" else BertConfig(**sizes)
+    return AutoModel.from_config(with_dropout(config, cfg.dropout), dtype=torch.float32)

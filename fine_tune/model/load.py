@@ -59,7 +59,7 @@ def load_run(experiment: str, model: str, task: Task, step: int | None, ptrain_v
         ValueError: The files do not fit together.
     """
     folder = run_dir(experiment, model, task.name)
-    named = "--teacher_exp" if flag == "--tckpt" else "--experiment"
+    named = {"--tckpt": "--teacher_exp", "--init_ckpt": "--init_exp"}.get(flag, "--experiment")
     values = load_config(folder, named)
     if values["task"] != task.name or values["num_class"] != task.num_class:
         found = f"{values['task']} with {values['num_class']} classes"

@@ -2,15 +2,15 @@
 
 import dataclasses
 
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from fine_tune.data.tokens import fingerprint, load_tokenizer
-from fine_tune.flags.shared import StudentConfig
+from fine_tune.flags.shared import InitConfig, SizesConfig, StudentConfig
 from fine_tune.layer_map import LayerMap, layer_map
 from fine_tune.model.classifier import Classifier
-from fine_tune.model.copy_layers import init_student
-from fine_tune.model.encoder import pretrained_encoder, student_encoder
-from fine_tune.model.load import Loaded, has_own_tokenizer
+from fine_tune.model.copy_layers import init_attention, init_student
+from fine_tune.model.encoder import pretrained_encoder, sized_encoder, student_encoder
+from fine_tune.model.load import Loaded, has_own_tokenizer, load_run
 from fine_tune.model.part import TrainedPart
 from fine_tune.model.projection import ProjectedStudent
 from fine_tune.tasks.table import TASKS, Task
@@ -92,6 +92,72 @@ def new_student(cfg: StudentConfig, teacher: Loaded, named: LayerMap | None = No
     layers = layer_map(cfg.student_init, source.config.num_hidden_layers, cfg.num_hidden_layers) | (named or {})
     origin = init_student(student.encoder, source, layers, cfg.init_embeddings)
     return student, {"source": cfg.init_from} | origin | {"classifier": "random"}
+
+
+def sized_student(
+    kind: str, sizes: SizesConfig, init: InitConfig, task: Task, tokenizer: PreTrainedTokenizerFast
+) -> tuple[Classifier, Origin]:
+    """Build a student whose sizes flags alone give; random, or with layers copied from a run or an encoder.
+
+    Args:
+        kind: `bert` or `albert`.
+        sizes: Its sizes.
+        init: What is copied.
+        task: Its task.
+        tokenizer: Its tokenizer.
+
+    Returns:
+        The student, and where each part of it comes from.
+
+    Raises:
+        ValueError: The weights cannot be copied.
+        FileNotFoundError: No such run.
+    """
+    student = Classifier(sized_encoder(kind, sizes, tokenizer), task.num_class, sizes.dropout)
+    if init.init_exp is None and init.init_ptrain_ver is None:
+        return student, {"everything": "random"}
+    if kind != "bert":
+        raise ValueError(f"--model {kind}: its layers share one set of weights, so no range of layers can be copied")
+    if init.init_exp is not None:
+        loaded = load_run(init.init_exp, kind, task, init.init_ckpt, None, "--init_ckpt")
+        source, words, name = loaded.model.encoder, loaded.tokenizer, f"{loaded.folder.name}, checkpoint {loaded.step}"
+    else:
+        assert init.init_ptrain_ver is not None
+        name = init.init_ptrain_ver
+        source, words = pretrained_encoder(name), load_tokenizer(name)
+    layers = ranged_layers(init, source, sizes)
+    if init.init_part == "attn":
+        return student, {"source": name} | init_attention(student.encoder, source, layers)
+    same_words = fingerprint(words) == fingerprint(tokenizer)
+    return student, {"source": name, "classifier": "random"} | init_student(student.encoder, source, layers, same_words)
+
+
+def ranged_layers(init: InitConfig, source: PreTrainedModel, sizes: SizesConfig) -> LayerMap:
+    """Give the source's layer, 0-based, of every student layer.
+
+    Raises:
+        ValueError: The range has not as many layers as the student, or the sizes are not the source's.
+    """
+    config = source.config
+    if config.model_type != "bert":
+        raise ValueError(f"the weights of an encoder of the architecture {config.model_type} do not fit a bert")
+    for flag, found in (
+        ("d_model", config.hidden_size),
+        ("num_attention_heads", config.num_attention_heads),
+        *((("d_ff", config.intermediate_size),) if init.init_part == "all" else ()),
+    ):
+        if getattr(sizes, flag) != found:
+            raise ValueError(
+                f"--{flag} {getattr(sizes, flag)}: weights of {found} cannot be copied; give --{flag} {found}"
+            )
+    last = config.num_hidden_layers if init.init_end is None else init.init_end
+    if last > config.num_hidden_layers:
+        raise ValueError(f"--init_end {last}: the source has {config.num_hidden_layers} layers")
+    taken = range(init.init_start - 1, last, init.init_step)
+    if len(taken) != sizes.num_hidden_layers:
+        words = f"--init_start {init.init_start} --init_end {last} --init_step {init.init_step}"
+        raise ValueError(f"{words} names {len(taken)} layers, but --num_hidden_layers is {sizes.num_hidden_layers}")
+    return dict(enumerate(taken))
 
 
 def matched_to(student: Classifier, width: int) -> tuple[TrainedPart, Origin]:

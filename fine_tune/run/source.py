@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 from transformers import PreTrainedTokenizerFast
 
-from fine_tune.data.tokens import Split
+from fine_tune.data.tokens import Split, load_tokenizer
 from fine_tune.flags.parser import Flags
-from fine_tune.flags.shared import RunConfig, StudentConfig, TeacherConfig, TeacherRef
+from fine_tune.flags.shared import InitConfig, RunConfig, SizesConfig, StudentConfig, TeacherConfig, TeacherRef
 from fine_tune.hardware.device import Devices
 from fine_tune.model.classifier import Classifier
 from fine_tune.model.load import Loaded, check_length, fresh_teacher, load_teacher
-from fine_tune.model.student import class_count, settled_sizes
+from fine_tune.model.student import class_count, settled_sizes, sized_student
 from fine_tune.run import preflight
 from fine_tune.tasks.table import Task
 
@@ -39,6 +39,7 @@ class Source(NamedTuple):
         settled: Groups of flags with what it decides in place of what the user left open.
         check: Looks at it together with the rows, before anything is built.
         made_from: Files that the result depends on, by the name under which `run.json` keeps their digest.
+        origin: Where the weights of `model` come from, for the user.
     """
 
     tokenizer: PreTrainedTokenizerFast
@@ -48,6 +49,7 @@ class Source(NamedTuple):
     settled: tuple[Any, ...] = ()
     check: Callable[[Split], None] = lambda rows: None
     made_from: Mapping[str, Path] = MappingProxyType({})
+    origin: Mapping[str, str] = MappingProxyType({})
 
 
 def read_teacher(settings: Settings) -> Source:
@@ -75,3 +77,40 @@ def read_pretrained(settings: Settings) -> Source:
     check_length(model, cfg.max_seq_len)
     check = partial(preflight.check_tokens, tokenizer, model.encoder.config)
     return Source(tokenizer, cfg.max_seq_len, model, settled=(settled,), check=lambda rows: check())
+
+
+def read_sizes(settings: Settings) -> Source:
+    """Read what a student is made of whose teacher is a file of logits: sizes from flags, a tokenizer.
+
+    Raises:
+        ValueError: The split has no logits, or there is no such tokenizer.
+        FileNotFoundError: They are not there.
+    """
+    flags, task, _ = settings
+    cfg, sizes = flags[RunConfig], flags[SizesConfig]
+    file = task.file(cfg.dataset)
+    if task.is_official(cfg.dataset):
+        raise ValueError(
+            f"--dataset {cfg.dataset}: has no logits to learn; name a run with logits, <experiment>_<model>_<task>, "
+            "which run_fine_tune_gen_logits.py writes"
+        )
+    name = sizes.ptrain_ver or tokenizer_of(file.parent, cfg.model, task)
+    settled = dataclasses.replace(sizes, num_class=class_count(task, sizes.num_class))
+    tokenizer = load_tokenizer(name)
+    student, origin = sized_student(cfg.model, settled, flags[InitConfig], task, tokenizer)
+    check = partial(preflight.check_tokens, tokenizer, student.encoder.config)
+    return Source(
+        tokenizer, sizes.max_seq_len, student, settled=(settled,), check=lambda rows: check(), origin=origin,
+        made_from={"logits_sha256": file},
+    )  # fmt: skip
+
+
+def tokenizer_of(folder: Path, kind: str, task: Task) -> str:
+    """Name the tokenizer of the run whose logits are learned, if it is of the student's architecture, else a usual one.
+
+    The released code takes the usual one of the architecture, whatever the teacher's.
+    """
+    same = folder.name.endswith(f"_{kind}_{task.name}")
+    if same and (folder / "tokenizer").is_dir():
+        return str(folder / "tokenizer")
+    return {"bert": "bert-base-uncased", "albert": "albert-base-v2"}[kind]

@@ -36,7 +36,7 @@ def read_split(task: Task, split: str) -> list[Row]:
     Raises:
         ValueError: `file:line: reason` for the first row that cannot be used, or the file has no row.
     """
-    file = task.file(split)
+    file, task = task.file(split), task.as_read(split)
     labelled = task.is_labelled(split)
     content = file.read_bytes()
     if kind := foreign_kind(content):

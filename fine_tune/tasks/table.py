@@ -1,9 +1,9 @@
 """The table of tasks: files, columns, labels, metrics. A new task is a new row here."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from fine_tune.path import task_dir
+from fine_tune.path import distilled_file, task_dir
 
 NLI = ("entailment", "neutral", "contradiction")
 PAIR_NLI = ("entailment", "not_entailment")
@@ -66,7 +66,20 @@ class Task:
 
     def is_labelled(self, split: str) -> bool:
         """Whether the official files hold labels for `split`; a test split can never be scored."""
-        return not split.startswith("test")
+        return not (self.is_official(split) and split.startswith("test"))
+
+    def is_official(self, split: str) -> bool:
+        """Whether a split is of the task's own files; else it is the folder name of a run, with that run's logits."""
+        return split in self.splits + SLICES
+
+    def as_read(self, split: str) -> "Task":
+        """Give the columns of a split's file: the task's own, or those of a run's logits."""
+        if self.is_official(split):
+            return self
+        numbers = tuple(map(str, range(len(self.labels))))
+        return replace(
+            self, text=("text", "text_pair")[: len(self.text)], label="label", labels=numbers, index=None, no_label=None
+        )
 
     def file(self, split: str) -> Path:
         """Path of a split; a slice's is that of `train`.
@@ -75,7 +88,13 @@ class Task:
             ValueError: The task has no such split, or see `layout`.
             FileNotFoundError: The data is not there.
         """
-        if split not in self.splits + SLICES:
+        if not self.is_official(split):
+            if (file := distilled_file(split, self.name)).is_file():
+                return file
+            experiment, _, rest = split.rpartition(f"_{self.name}")[0].rpartition("_")
+            if file.parent.is_dir() and experiment:
+                run = f"--experiment {experiment} --model {rest} --task {self.name}"
+                raise FileNotFoundError(f"{file} is not there; write it with: python run_fine_tune_gen_logits.py {run}")
             raise ValueError(f"--dataset {split!r}: {self.name} has the splits {', '.join(self.splits + SLICES)}")
         folder, suffix = self.layout()
         file = task_dir(folder) / f"{self.splits[0] if split in SLICES else split}.{suffix}"

@@ -73,8 +73,8 @@ class Store(NamedTuple):
 
     def about(self) -> str:
         """Say size and content."""
-        what = f"{self.level} of {len(self.layers)} layers in {str(self.dtype).removeprefix('torch.')}"
-        return f"{self.size / GB:.2f} GB: {what}"
+        states = f" of {len(self.layers)} layers in {str(self.dtype).removeprefix('torch.')}" if self.layers else ""
+        return f"{self.size / GB:.2f} GB: {self.level}{states}"
 
     def check_disk(self, flag: str) -> None:
         """Refuse what the disk cannot hold; what a killed process has filled already is not asked for again.
