@@ -35,7 +35,7 @@ from fine_tune.train.methods import METHODS, GateConfig, HiddenConfig, LadProbeC
 ALL = tuple(dict.fromkeys(group for method in METHODS.values() for group in method.groups)) + (
     *(TeacherConfig, EvalConfig, OutletConfig, SizesConfig, InitConfig),
 )
-NEEDED = {"experiment": "x", "task": "sst2", "teacher_exp": "t", "teacher_indices": "2,4"}
+NEEDED = {"experiment": "x", "task": "sst2", "teacher_exp": "t", "teacher_indices": "2,4", "init_exp": "t"}
 PROBES = {LadProbeConfig: {"probing_exp": "lad_cls"}, PkdProbeConfig: {"probing_exp": "pkd_cls_user_defined"}}
 
 
@@ -70,6 +70,11 @@ BAD = [
     (HiddenConfig, "softmax_temp", (0.0, -1.0)), (HiddenConfig, "soft_weight", (-0.1,)),
     (HiddenConfig, "hard_weight", (-0.1,)), (HiddenConfig, "hidden_mse_weight", (-1.0,)),
     (OutputsConfig, "cache_budget", (0.0, -1.0)), (EvalConfig, "batch_size", (0,)), (EvalConfig, "device_id", (-2,)),
+    (OutletConfig, "ckpt", (-1,)), (InitConfig, "init_ckpt", (-1,)),
+    *((InitConfig, f"init_{name}", (0, -1)) for name in ("start", "end", "step")),
+    *((SizesConfig, name, (0, -1)) for name in ("num_hidden_layers", "d_model", "d_ff", "d_emb", "type_vocab_size")),
+    *((SizesConfig, name, (0, -1)) for name in ("num_attention_heads", "num_class")),
+    (SizesConfig, "max_seq_len", (0,)), (SizesConfig, "dropout", (-0.1, 1.5)),
 ]  # fmt: skip
 UNBOUNDED = {(GateConfig, "gate_init_bias")}  # a gate may start as open or as shut as one likes
 
