@@ -65,10 +65,10 @@ def test_a_chain_of_assistants(data, run, said):
 @pytest.mark.parametrize(
     ("flags", "layers"),
     [
-        (("--init_end", 2), {0: 0, 1: 1}),
-        (("--init_step", 2), {0: 0, 1: 2}),
+        pytest.param(("--init_end", 2), {0: 0, 1: 1}, marks=pytest.mark.slow),
+        pytest.param(("--init_step", 2), {0: 0, 1: 2}, marks=pytest.mark.slow),
         (("--init_start", 2, "--init_step", 2), {0: 1, 1: 3}),
-        (("--num_hidden_layers", 4), {0: 0, 1: 1, 2: 2, 3: 3}),
+        pytest.param(("--num_hidden_layers", 4), {0: 0, 1: 1, 2: 2, 3: 3}, marks=pytest.mark.slow),
     ],
     ids=str,
 )
@@ -155,6 +155,19 @@ def test_logits_that_cannot_be_used_are_told_with_their_line(logits, told, data,
     said.write_text("\n".join(lines) + "\n", encoding="utf-8")
     assert f"{said}:5: {told}" in refused("run_fine_tune_distill", "--experiment", "s", *OWN)
     assert not data.run("s").exists()
+
+
+@pytest.mark.parametrize("change", ["\u2028", "\x85", "byte order mark", "blank lines at the end", "CRLF"])
+def test_a_file_of_logits_is_read_however_it_was_written(change, data, run, said):
+    rows = [json.loads(line) for line in said.read_text(encoding="utf-8").splitlines()]
+    if len(change) == 1:
+        rows[0]["text"] += f" good{change}film"
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    text += "\n\n" * (change == "blank lines at the end")
+    text = text.replace("\n", "\r\n") if change == "CRLF" else text
+    said.write_bytes(text.encode("utf-8-sig" if change == "byte order mark" else "utf-8"))
+    run("run_fine_tune_distill", "--experiment", "s", *OWN)
+    torch.testing.assert_close(read_logits(said, 2), torch.tensor([row["logits"] for row in rows]))
 
 
 def test_a_run_whose_name_begins_with_test_has_labels(data, run, teacher):

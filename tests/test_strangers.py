@@ -230,7 +230,9 @@ SHAPES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    "shape", ["cased", *(pytest.param(name, marks=pytest.mark.slow) for name in SHAPES if name != "cased")]
+)
 def test_a_sound_encoder_of_another_shape_is_let_through(shape, data, tmp_path, run):
     """With all checks: as a teacher to fine-tune, and as one that teaches."""
     make, length = SHAPES[shape]

@@ -255,7 +255,7 @@ def test_another_checkpoint_or_other_rows_have_another_folder(data, run, teacher
 
 
 @pytest.mark.parametrize("at", [pytest.param(0, marks=pytest.mark.slow), 3, pytest.param(9, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("seconds", [0, 10])
+@pytest.mark.parametrize("seconds", [0, pytest.param(10, marks=pytest.mark.slow)])
 def test_what_was_interrupted_does_not_look_complete_and_goes_on(seconds, at, data, run, teacher, asked, monkeypatch):
     """Whether it was noted after every batch how far the filling has come, or never."""
     calls, plain = [], LiveTeacher.run

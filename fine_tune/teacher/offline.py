@@ -44,12 +44,13 @@ def read_logits(file: Path, num_class: int) -> Tensor:
         ValueError: `file:line: reason` for the first row whose logits cannot be used.
     """
     said = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
-        logits = json.loads(line).get("logits")
-        numbers = isinstance(logits, list) and all(type(value) in (int, float) for value in logits)
-        if not numbers or len(logits) != num_class:
-            raise ValueError(f"{file}:{number}: logits must be {num_class} numbers, got {str(logits)[:60]}")
-        said.append(logits)
+    with file.open(encoding="utf-8-sig", newline="\n") as lines:  # a text may hold other ends of lines
+        for number, line in enumerate(filter(str.strip, lines), start=1):
+            logits = json.loads(line).get("logits")
+            numbers = isinstance(logits, list) and all(type(value) in (int, float) for value in logits)
+            if not numbers or len(logits) != num_class:
+                raise ValueError(f"{file}:{number}: logits must be {num_class} numbers, got {str(logits)[:60]}")
+            said.append(logits)
     found = torch.tensor(said)
     if not (finite := found.isfinite().all(-1)).all():
         raise ValueError(f"{file}:{int((~finite).nonzero()[0]) + 1}: logits that are not finite")
