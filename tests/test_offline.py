@@ -91,6 +91,14 @@ def test_a_range_of_layers_is_copied(part, flags, layers, data, run, said):
     assert copied == (part == "all") and plain.config.num_hidden_layers == len(layers)
 
 
+@pytest.mark.parametrize("flags", [("--max_seq_len", 128), ("--type_vocab_size", 1)], ids=str)
+def test_embeddings_of_another_shape_stay_random(flags, data, run, said, capsys):
+    start = ("--init_exp", "teacher", "--init_step", 2)
+    run("run_fine_tune_distill", "--experiment", "s", *OWN, *start, *flags)
+    told = capsys.readouterr().out
+    assert "embeddings  random" in told and "layer 2     copied from layer 3" in told
+
+
 def test_layers_of_a_pretrained_encoder_are_copied(data, run, said, encoder):
     run(
         "run_fine_tune_distill",

@@ -99,6 +99,8 @@ def sized_student(
 ) -> tuple[Classifier, Origin]:
     """Build a student whose sizes flags alone give; random, or with layers copied from a run or an encoder.
 
+    Embeddings are copied with whole layers where tokens, segments and positions are the source's.
+
     Args:
         kind: `bert` or `albert`.
         sizes: Its sizes.
@@ -128,8 +130,10 @@ def sized_student(
     layers = ranged_layers(init, source, sizes)
     if init.init_part == "attn":
         return student, {"source": name} | init_attention(student.encoder, source, layers)
-    same_words = fingerprint(words) == fingerprint(tokenizer)
-    return student, {"source": name, "classifier": "random"} | init_student(student.encoder, source, layers, same_words)
+    fits = sizes.type_vocab_size == source.config.type_vocab_size
+    fits = fits and sizes.max_seq_len <= source.config.max_position_embeddings
+    alike = fits and fingerprint(words) == fingerprint(tokenizer)
+    return student, {"source": name, "classifier": "random"} | init_student(student.encoder, source, layers, alike)
 
 
 def ranged_layers(init: InitConfig, source: PreTrainedModel, sizes: SizesConfig) -> LayerMap:
