@@ -154,6 +154,7 @@ def test_damaged_checkpoints_are_read_or_refused(cases, tmp_path):
 WHOLE_RUN = ("config.json", "encoder.json", "model-4.pt", "tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json")
 
 
+@pytest.mark.slow
 @given(cases=st.data())
 @fuzz
 def test_damaged_files_of_a_run_are_read_or_refused(cases, data, teacher):
@@ -249,6 +250,7 @@ SPOILT: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.mark.slow
 @given(cases=st.data())
 @fuzz
 def test_encoders_of_any_layout_are_read_or_refused(cases, encoder, tmp_path):

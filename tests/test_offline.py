@@ -141,7 +141,12 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
+FAST = ("no logits", "no file", "range", "nothing", "width")
+
+
+@pytest.mark.parametrize(
+    "case", [case if case in FAST else pytest.param(case, marks=pytest.mark.slow) for case in REFUSED]
+)
 def test_bad_input_is_told_in_one_line(case, data, refused, said, encoder):
     data.run("other").mkdir()
     flags, told = REFUSED[case]
@@ -165,7 +170,10 @@ def test_logits_that_cannot_be_used_are_told_with_their_line(logits, told, data,
     assert not data.run("s").exists()
 
 
-@pytest.mark.parametrize("change", ["\u2028", "\x85", "byte order mark", "blank lines at the end", "CRLF"])
+OTHERS = ("\x85", "byte order mark", "blank lines at the end", "CRLF")
+
+
+@pytest.mark.parametrize("change", ["\u2028", *(pytest.param(change, marks=pytest.mark.slow) for change in OTHERS)])
 def test_a_file_of_logits_is_read_however_it_was_written(change, data, run, said):
     rows = [json.loads(line) for line in said.read_text(encoding="utf-8").splitlines()]
     if len(change) == 1:
