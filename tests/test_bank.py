@@ -172,6 +172,7 @@ def test_what_a_kill_left_undone_is_made(data, run, teacher, monkeypatch):
     assert len(list(teacher.glob("membank*"))) == 4 and (teacher / "membank0.pt").stat().st_mtime_ns == first
 
 
+@pytest.mark.slow
 def test_a_student_is_read_as_well_and_an_albert(data, run, albert):
     named = ("--experiment", "teacher", "--model", "albert", "--task", "sst2")
     run("run_fine_tune", *named, "--ptrain_ver", albert, *QUICK, "--max_seq_len", 24)

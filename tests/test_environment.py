@@ -33,6 +33,7 @@ def asked(command: list[str], **variables: str) -> subprocess.CompletedProcess[s
     return subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda file: file.name)
 def test_an_older_python_can_read_a_script_and_is_refused_in_one_line(script: Path) -> None:
     """Nothing of ours is imported before the check, which every script reaches: `fine_tune` comes first."""

@@ -180,6 +180,7 @@ def weights(encoder: str) -> dict[str, torch.Tensor]:
     return Classifier(pretrained_encoder(encoder), 2, 0.1).state_dict()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [pytest.param("bert", marks=pytest.mark.slow), "albert"])
 @given(cases=st.data())
 @fuzz
@@ -214,6 +215,7 @@ def test_damaged_states_are_read_or_refused(cases, tmp_path):
     read_or_refused(snapshot.load, content == sound)
 
 
+@pytest.mark.slow
 @given(cases=st.data())
 @fuzz
 def test_damaged_scores_and_provenance_are_read_or_refused(cases, tmp_path):

@@ -118,6 +118,7 @@ def test_other_decays_of_the_moments_are_followed_as_well(beta1, beta2):
     assert ours <= 2 * theirs
 
 
+@pytest.mark.slow
 def test_rows_never_read_only_decay():
     config = OptimConfig(lr=1e-2, weight_decay=0.5)
     rates = [config.lr * linear_schedule(step, UPDATES, WARM_UP) for step in range(UPDATES)]
@@ -130,6 +131,7 @@ def test_rows_never_read_only_decay():
     assert torch.equal(caught_up(OptimConfig(lr=1e-2, weight_decay=0.0), 1e-2)[-UNREAD:], start()[-UNREAD:])
 
 
+@pytest.mark.slow
 def test_reading_the_state_changes_no_weight_and_catching_up_brings_all_rows_up_to_date():
     model, rows = lazy(OptimConfig(lr=1e-2), 1e-2)
     waiting = rows.reached < UPDATES
@@ -147,6 +149,7 @@ def test_reading_the_state_changes_no_weight_and_catching_up_brings_all_rows_up_
     assert torch.equal(saved, model.words.weight)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [7, *(pytest.param(every, marks=pytest.mark.slow) for every in (1, 150))])
 def test_reading_rows_between_updates_changes_rounding_only(every):
     config = OptimConfig(lr=1e-4)
@@ -254,6 +257,7 @@ def test_a_run_ends_where_the_run_without_lazy_rows_ends(script, data, run, teac
     assert max(float((value - other[name]).abs().max()) for name, value in one.items()) <= 1e-5
 
 
+@pytest.mark.slow
 def test_every_checkpoint_is_saved_with_all_rows_up_to_date(data, run, teacher, monkeypatch):
     """Though a state between two checkpoints is not."""
     made, seen = [], []
@@ -281,6 +285,7 @@ def test_every_checkpoint_is_saved_with_all_rows_up_to_date(data, run, teacher, 
     assert moved[1:].all() and not words[0][0].any()  # rows that no batch reads decay, but for padding's zeros
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_script_refuses_such_momentum_before_it_leaves_anything(script, data, run, refused, teacher, encoder):
     base = (*flags(script, encoder), "--total_step", 3, "--beta2", 0.5)

@@ -22,6 +22,7 @@ def losses(data, experiment: str, names=LOSSES) -> dict[str, list[float]]:
     return {name: [line[name] for line in data.metrics(experiment)] for name in names}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "dropout"),
     [pytest.param(method, dropout, marks=[] if method in FAST and dropout else pytest.mark.slow)

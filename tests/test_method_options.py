@@ -38,6 +38,7 @@ BAD_MAPS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "script", ["run_lad_distil", *(pytest.param(script, marks=pytest.mark.slow) for script in list(MAPPED)[1:])]
 )
@@ -79,6 +80,7 @@ BAD_LISTS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "words", "reason"),
     [pytest.param(*case, marks=pytest.mark.slow if number % 3 else [], id=f"{case[0]} {' '.join(map(str, case[1]))}")
@@ -91,6 +93,7 @@ def test_lists_of_layers_that_do_not_fit_are_refused_in_one_line(script, words, 
     assert not data.run("x").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "reason"),
     [
@@ -106,6 +109,7 @@ def test_a_method_without_a_choice_of_layers_refuses_a_map(method, reason, data,
     assert not data.run("x").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "pairs"),
     [(None, "2:1,4:2"), ("even", "2:1,4:2"), ("first", "1:1,2:2"), ("last", "3:1,4:2"), ("4:2,3:1", "3:1,4:2"),

@@ -62,6 +62,7 @@ def test_a_chain_of_assistants(data, run, said):
     assert json.loads((data.run("s") / "eval_dev.json").read_text(encoding="utf-8"))["rows"] == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "layers"),
     [
@@ -155,6 +156,7 @@ def test_bad_input_is_told_in_one_line(case, data, refused, said, encoder):
     assert not data.run("s").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("logits", "told"),
     [(None, "logits must be 2 numbers, got None"), ([1.0], "logits must be 2 numbers, got [1.0]"),

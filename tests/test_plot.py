@@ -157,6 +157,7 @@ def test_runs_look_different_up_to_28():
     assert len({tuple(look(index).items()) for index in range(28)}) == 28
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, *(pytest.param(count, marks=pytest.mark.slow) for count in (2, 4, 13))])
 def test_any_number_of_runs_fits(write, tmp_path, count):
     runs = read_runs(

@@ -176,6 +176,7 @@ def losses(data, experiment: str, name: str = "loss") -> list[float]:
     return [line[name] for line in data.metrics(experiment)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", BY_SCRIPT)
 def test_bfloat16_stays_close_to_float32(script, data, run, teacher, encoder, emulated):
     base = flags(script, encoder)

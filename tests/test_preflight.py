@@ -62,6 +62,7 @@ def test_a_sound_teacher_is_never_refused(name, count):
         assert judge.fault(task, *given, told=accuracy) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_teacher_that_guesses_is_refused_nearly_always(name):
     """Always if it says one thing only; if it says anything, some look as if they knew."""
@@ -76,6 +77,7 @@ def test_a_teacher_that_guesses_is_refused_nearly_always(name):
     assert found >= 170
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "count", [*judge.ROWS[:3], *(pytest.param(count, marks=pytest.mark.slow) for count in judge.ROWS[3:])]
 )

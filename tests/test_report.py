@@ -30,6 +30,7 @@ def test_pictures_of_a_run(run, runs, capsys):
         assert sum(float(row["share"]) for row in rows if row["student_layer"] == str(student)) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_runs_in_one_table(data, run, runs, capsys):
     run("run_fine_tune_eval", "--experiment", "lad", "--task", "sst2", "--device_id", -1)
     accuracy = json.loads((runs[0] / "eval_dev.json").read_text())["checkpoints"]["4"]["accuracy"]

@@ -158,6 +158,7 @@ OTHERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lr", *(pytest.param(name, marks=pytest.mark.slow) for name in [*OTHERS][1:])])
 def test_a_run_goes_on_only_with_what_it_began_with(name, data, run, teacher, refused, monkeypatch):
     cut(run, monkeypatch, *LAD)
@@ -253,6 +254,7 @@ def test_resume_and_overwrite_contradict(refused, data, teacher):
     )
 
 
+@pytest.mark.slow
 def test_a_run_belongs_to_one_process(data, run, teacher, refused, monkeypatch):
     cut(run, monkeypatch, *LAD)
     hold = (

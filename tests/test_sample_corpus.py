@@ -105,6 +105,7 @@ def test_no_row_can_be_read_with_the_other_label() -> None:
     assert all(readings(sentence) == {label} for sentence, label in ROWS[::25])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("skeleton", SKELETONS)
 def test_every_skeleton_carries_both_labels(skeleton: str) -> None:
     """A skeleton realised with a verdict can be read with that verdict alone."""

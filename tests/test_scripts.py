@@ -223,6 +223,7 @@ def test_a_run_cannot_replace_its_own_teacher(script, refused, teacher, encoder)
     assert files(teacher) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", BY_SCRIPT)
 def test_the_same_seed_gives_the_same_model_and_another_seed_another(script, data, run, teacher, encoder):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
@@ -294,6 +295,7 @@ def test_student_and_every_gate_are_trained(data, run, teacher):
         }, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accum", [pytest.param(2, marks=pytest.mark.slow), 4, pytest.param(8, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("script", ["run_lad_distil", "run_student_fine_tune"])
 def test_accumulation_changes_nothing(script, accum, data, run, teacher):

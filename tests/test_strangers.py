@@ -83,6 +83,7 @@ def test_a_column_that_stands_twice_and_is_not_read_does_no_harm(data, encoder, 
 WINDOWS = (lambda text: text.replace(b"\n", b"\r\n"), lambda text: b"\xef\xbb\xbf" + text, lambda text: text[:-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", WINDOWS, ids=["CRLF", "mark", "no last line end"])
 def test_a_table_that_went_through_windows_is_the_same(change, data, encoder, run):
     run(*tune(encoder))
@@ -349,6 +350,7 @@ def table(capsys: pytest.CaptureFixture[str]) -> dict[str, list[str]]:
     return {words[0]: words[1:4] for words in lines if len(words) > 4}
 
 
+@pytest.mark.slow
 def test_a_score_does_not_depend_on_the_runs_beside_it(data, encoder, albert, run, capsys):
     """Neither on a shorter one, nor on one of another architecture."""
     run(*tune(encoder))

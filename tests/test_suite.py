@@ -594,6 +594,7 @@ def older(encoder, run, teacher, data, monkeypatch):
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lad_reverse", *(pytest.param(k, marks=pytest.mark.slow) for k in [*OLDER][1:])])
 def test_an_interrupted_run_of_older_code_is_resumed(kind, older, run, data):
     """To the last bit. Checked once, by hand, with folders that commit 3b69dfa had left itself."""

@@ -59,6 +59,7 @@ def test_attention_by_length_is_that_of_the_rows_of_each_length_alone_to_the_las
         assert torch.equal(got[alike, :length], alone)
 
 
+@pytest.mark.slow
 def test_a_model_that_attends_by_length_agrees_with_one_under_a_mask(model, rows):
     inputs = rows.inputs(np.arange(24))
     real = inputs["attention_mask"].bool()
@@ -98,6 +99,7 @@ def test_a_sentences_outputs_do_not_depend_on_its_batch_to_the_last_bit(model, r
     assert len(seen) == 24
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, HEAD_ROWS - 1, HEAD_ROWS, HEAD_ROWS + 1, 3 * HEAD_ROWS + 5])
 def test_the_head_reads_any_number_of_rows_in_blocks_of_one_size(model, rows, count):
     teacher = LiveTeacher(model, CPU, (), by_length=True)

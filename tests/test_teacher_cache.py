@@ -211,6 +211,7 @@ def test_the_largest_difference_to_the_live_teacher_is_noted(direct):
     assert json.loads((cache_dir() / folder / "check.json").read_text()) == {"largest_difference": 0.0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("level", "needs"), NEEDS)
 def test_the_size_foretold_is_that_of_the_arrays_on_disk(level, needs, direct):
     direct.open(level, needs)
@@ -254,6 +255,7 @@ def test_another_checkpoint_or_other_rows_have_another_folder(data, run, teacher
     assert_same_run(data, "early", "live")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [pytest.param(0, marks=pytest.mark.slow), 3, pytest.param(9, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("seconds", [0, pytest.param(10, marks=pytest.mark.slow)])
 def test_what_was_interrupted_does_not_look_complete_and_goes_on(seconds, at, data, run, teacher, asked, monkeypatch):
