@@ -137,7 +137,7 @@ def test_bad_input_is_refused_before_anything_is_written(script, data, refused, 
 
 
 def test_banks_that_the_disk_cannot_hold_are_refused(data, refused, teacher, monkeypatch):
-    monkeypatch.setattr(bank.shutil, "disk_usage", lambda _: type("usage", (), {"free": 1000}))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("usage", (), {"free": 1000}))
     told = refused("build_membank", *ASKED, "--task", "sst2", "--layer_wise")
     assert told.startswith("4 banks of 24 x 16 would take 0.00 GB; the disk has 0.00 GB left")
 

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from itertools import islice
 from typing import NamedTuple
 
 import torch
@@ -17,9 +16,8 @@ from fine_tune.model.placement import place
 from fine_tune.run.preflight import check_run, way_out
 from fine_tune.run.process import prepare_reading
 from fine_tune.tasks.table import TASKS
-from fine_tune.teacher.cache import CHECKED, largest_difference
-from fine_tune.teacher.live import LiveTeacher
-from fine_tune.teacher.store import Store, fill_store, store_of
+from fine_tune.teacher.cache import fill_checked
+from fine_tune.teacher.store import Store, store_of
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +68,6 @@ def outputs(subject: Subject, level: str, layers: Sequence[int] = ()) -> Store:
         if not store.folder.is_dir():
             store.check_disk(f"the cache of {loaded.folder.name}")
             logger.info("%s of checkpoint %d: filling %s", store.about(), loaded.step, store.folder)
-            live = LiveTeacher(loaded.model, device, store.layers, device.type == "cpu")
-            batches = islice(updates(rows, batch_size=batch_size, seed=0), CHECKED)
-            fill_store(store, live, lambda filled: largest_difference(live, filled, batches), batch_size)
+            compared = updates(rows, batch_size=batch_size, seed=0)
+            fill_checked(store, loaded.model, device, device.type == "cpu", compared, batch_size)
     return store

@@ -14,7 +14,7 @@ from fine_tune.flags.parser import Flags
 from fine_tune.flags.shared import InitConfig, RunConfig, SizesConfig, StudentConfig, TeacherConfig, TeacherRef
 from fine_tune.hardware.device import Devices
 from fine_tune.model.classifier import Classifier
-from fine_tune.model.load import Loaded, check_length, fresh_teacher, load_teacher
+from fine_tune.model.load import Loaded, check_length, fresh_teacher, has_own_tokenizer, load_teacher
 from fine_tune.model.student import class_count, settled_sizes, sized_student
 from fine_tune.run import preflight
 from fine_tune.tasks.table import Task
@@ -111,6 +111,6 @@ def tokenizer_of(folder: Path, kind: str, task: Task) -> str:
     The released code takes the usual one of the architecture, whatever the teacher's.
     """
     same = folder.name.endswith(f"_{kind}_{task.name}")
-    if same and (folder / "tokenizer").is_dir():
+    if same and has_own_tokenizer(folder):
         return str(folder / "tokenizer")
     return {"bert": "bert-base-uncased", "albert": "albert-base-v2"}[kind]

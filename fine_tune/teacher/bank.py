@@ -16,7 +16,6 @@ made from something else is not replaced without being asked.
 
 import json
 import logging
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,12 +26,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fine_tune.data.tokens import Split
-from fine_tune.files import digest, existing, read_json, write_json, write_whole
+from fine_tune.files import digest, read_json, write_json, write_whole
 from fine_tune.hardware.rank import is_main
 from fine_tune.model.classifier import Classifier
 from fine_tune.model.load import Loaded
 from fine_tune.tasks.rows import read_split
-from fine_tune.teacher.store import GB, Store, array
+from fine_tune.teacher.store import GB, Store, array, check_room
 
 logger = logging.getLogger(__name__)
 
@@ -155,6 +154,5 @@ def tell_room(folder: Path, shape: tuple[int, int], count: int) -> None:
     """
     size, what = 4 * shape[0] * shape[1] * count, f"{count} banks of {shape[0]} x {shape[1]}"
     logger.info("%s: %.2f GB in %s", what, size / GB, folder)
-    free = shutil.disk_usage(existing(folder / "bank")).free
-    if size + 4 * shape[0] * shape[1] > 0.95 * free:  # and the rows of one of them
-        raise ValueError(f"{what} would take {size / GB:.2f} GB; the disk has {free / GB:.2f} GB left")
+    rows = 4 * shape[0] * shape[1]  # of one of them are there twice while it is written
+    check_room(folder / "bank", size + rows, f"{what} would take {size / GB:.2f} GB")

@@ -9,7 +9,7 @@ Prior art: TextBrewer caches logits in memory, for frozen batches.
 import logging
 import os
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 import numpy as np
@@ -22,10 +22,11 @@ from fine_tune.flags.parser import Flags
 from fine_tune.flags.shared import OutputsConfig, RunConfig, SpeedConfig
 from fine_tune.hardware import distributed
 from fine_tune.hardware.device import Devices, to_device
+from fine_tune.model.classifier import Classifier
 from fine_tune.model.load import Loaded
 from fine_tune.teacher.live import LiveTeacher
 from fine_tune.teacher.protocol import LEVELS, Needs, Teacher, TeacherOutput
-from fine_tune.teacher.store import GB, Store, fill_store, store_of
+from fine_tune.teacher.store import GB, TOKENS_AT_ONCE, Store, fill_store, store_of
 
 logger = logging.getLogger(__name__)
 
@@ -114,9 +115,7 @@ def live_or_cached(loaded: Loaded, devices: Devices, split: Split, needs: Needs,
                 logger.info("teacher cache of %s: not filled; updates are tried with the teacher itself", store.about())
                 return live
             logger.info("teacher cache of %s: filling %s", store.about(), store.folder)
-            whole = LiveTeacher(loaded.model, devices.teacher, store.layers, apart)  # all tokens, nothing moves home
-            batches = islice(updates_of(cfg, split), CHECKED)
-            fill_store(store, whole, lambda filled: largest_difference(whole, filled, batches))
+            fill_checked(store, loaded.model, devices.teacher, apart, updates_of(cfg, split))
     with reading_cache(store.folder):
         difference = float(read_json(store.folder / "check.json")["largest_difference"])
         cached = CachedTeacher(store, home)
@@ -124,6 +123,29 @@ def live_or_cached(loaded: Loaded, devices: Devices, split: Split, needs: Needs,
         "teacher cache of %s: %s; largest difference to the live teacher: %g", store.about(), store.folder, difference
     )
     return cached
+
+
+def fill_checked(
+    store: Store,
+    model: Classifier,
+    device: torch.device,
+    by_length: bool,
+    updates: Iterator[list[Batch]],
+    rows_at_once: int = TOKENS_AT_ONCE,
+) -> None:
+    """Fill a store that is not there yet by its model, and compare what it holds with the model on some updates.
+
+    Args:
+        store: What to fill.
+        model: The model, on `device`.
+        device: Its place.
+        by_length: See `LiveTeacher`.
+        updates: What is compared, the first `CHECKED` of them.
+        rows_at_once: The model reads no more.
+    """
+    live = LiveTeacher(model, device, store.layers, by_length)  # all tokens, and nothing moves home
+    batches = islice(updates, CHECKED)
+    fill_store(store, live, lambda filled: largest_difference(live, filled, batches), rows_at_once)
 
 
 def largest_difference(live: LiveTeacher, store: Store, batches: Iterable[list[Batch]]) -> float:

@@ -84,9 +84,18 @@ class Store(NamedTuple):
         """
         building = self.folder.with_name(f".{self.folder.name}")
         there = sum(file.stat().st_size for file in building.glob("*.npy"))
-        free = shutil.disk_usage(existing(self.folder)).free
-        if self.size - there > 0.95 * free:
-            raise ValueError(f"{flag} would take {self.about()}; the disk has {free / GB:.2f} GB left")
+        check_room(self.folder, self.size - there, f"{flag} would take {self.about()}")
+
+
+def check_room(path: Path, size: int, what: str) -> None:
+    """Refuse what would be written to `path` and does not fit on its disk.
+
+    Raises:
+        ValueError: With `what`, and what is free.
+    """
+    free = shutil.disk_usage(existing(path)).free
+    if size > 0.95 * free:
+        raise ValueError(f"{what}; the disk has {free / GB:.2f} GB left")
 
 
 def store_of(loaded: Loaded, split: Split, level: str, layers: tuple[int, ...]) -> Store:
@@ -104,9 +113,7 @@ def store_of(loaded: Loaded, split: Split, level: str, layers: tuple[int, ...]) 
     return Store(folder, split, level, layers, dtype, loaded.model.width)
 
 
-def fill_store(
-    store: Store, live: LiveTeacher, difference: Callable[[Store], float], rows_at_once: int = TOKENS_AT_ONCE
-) -> None:
+def fill_store(store: Store, live: LiveTeacher, difference: Callable[[Store], float], rows_at_once: int) -> None:
     """Fill a store that is not there yet; what a killed process has done is kept.
 
     Args:
