@@ -19,6 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 import run_lad_distil
@@ -89,7 +90,8 @@ def main() -> None:
         averages = profiler.key_averages()
         for order in ("self_cpu_time_total", "self_device_time_total"):
             print(averages.table(sort_by=order, row_limit=20, max_name_column_width=60))
-        figures["kernels of the GPU"] = round(sum(e.self_device_time_total for e in averages) / 1000 / args.steps, 1)
+        kernels = sum(e.self_device_time_total for e in averages if e.device_type == DeviceType.CUDA)
+        figures["kernels of the GPU"] = round(kernels / 1000 / args.steps, 1)
     for kind, ms in figures.items():
         print(f"{kind:<28} {ms:6.1f} ms  {ms / step:4.0%}")
     print(

@@ -42,7 +42,7 @@ step fp32_large --batch_size 128 --no_memory
 step bf16_large --precision bf16 --batch_size 128 --no_memory
 for precision in fp32 bf16; do
   measure "profile_$precision" "$PYTHON" benchmarks/bench_profile.py --encoder "$ENCODER" --task "$TASK" \
-    --device_id "$DEVICE_ID" --precision "$precision"
+    --device_id "$DEVICE_ID" --precision "$precision" --steps 10
   measure "memory_$precision" "$PYTHON" benchmarks/bench_memory.py --encoder "$ENCODER" --task "$TASK" \
     --device_id "$DEVICE_ID" --precision "$precision" --jobs 6
 done

@@ -23,7 +23,7 @@ def double_and_add(rows: Tensor, other: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("count", [1, LIMIT - 1, LIMIT, LIMIT + 1, 3 * LIMIT, 3 * LIMIT + 7])
 def test_blocks_give_what_all_rows_at_once_give(count: int) -> None:
-    """Whole blocks, a short last one, one block alone."""
+    """Whole blocks, blocks of two sizes, one block alone."""
     rows, other = torch.randn(count, 5), torch.randn(5)
     assert torch.equal(by_block(double_and_add, (rows,), other), 2 * rows + other)
 
@@ -42,7 +42,11 @@ def test_a_kernel_is_made_once_in_a_thread_of_its_own() -> None:
         return len(others)
 
     by_block(operator, (torch.ones(4 * LIMIT + 3, 6),))
-    assert made() == 2
+    assert made() == 2  # of 411 rows, and of 410
+    by_block(operator, (torch.ones(2 * 410, 6),))
+    assert made() == 0
+    by_block(operator, (torch.ones(4 * LIMIT, 6),))
+    assert made() == 1
     by_block(operator, (torch.ones(LIMIT, 6),))
     assert made() == 0
     by_block(operator, (torch.ones(6, LIMIT).t(),))

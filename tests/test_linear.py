@@ -94,10 +94,11 @@ def test_bfloat16_gathers_the_weights_gradient_in_float32() -> None:
 
 
 @needs_avx512
-def test_a_row_does_not_depend_on_the_others() -> None:
-    """To the last bit, which a teacher's cache relies on (one row alone is another matter, see `teacher.HEAD_ROWS`)."""
-    layer, rows = Linear(384, 96), torch.randn(700, 384)
+@pytest.mark.parametrize("width", [384, 1536])
+def test_a_row_does_not_depend_on_the_others(width: int) -> None:
+    """To the last bit, which a teacher's cache relies on."""
+    layer, rows = Linear(width, 96), torch.randn(700, width)
     with torch.no_grad():
         whole = layer(rows)
-        for count in (2, 3, 7, 13, 64, 416, 699):
+        for count in (1, 2, 3, 7, 13, 32, 64, 416, 513, 520, 699):
             assert torch.equal(layer(rows[1 : 1 + count]), whole[1 : 1 + count]), count

@@ -15,6 +15,10 @@ from torch.autograd.function import once_differentiable
 
 from fine_tune.hardware.cpu.row_blocks import ROWS, by_block, computed
 
+LEAST_ROWS = 64
+"""Fewer are filled up: for up to 32 of them oneDNN sums in another order, on AMD's processors for one, and a row's
+result would depend on how many others there are."""
+
 AVAILABLE = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
@@ -40,8 +44,11 @@ class Product(torch.autograd.Function):
         # Contiguous: with gaps between its rows, the weight's gradient takes a hundred times longer.
         low, low_weight = rows.to(dtype).contiguous(), weight.to(dtype)
         ctx.save_for_backward(low, low_weight)
-        result = by_block(product, (low.flatten(0, -2),), low_weight, None if bias is None else bias.to(dtype))
-        return result.view(*rows.shape[:-1], len(weight))
+        flat = low.flatten(0, -2)
+        if (count := len(flat)) < LEAST_ROWS and dtype == torch.float32:
+            flat = F.pad(flat, (0, 0, 0, LEAST_ROWS - count))
+        result = by_block(product, (flat,), low_weight, None if bias is None else bias.to(dtype))
+        return result[:count].view(*rows.shape[:-1], len(weight))
 
     @staticmethod
     @once_differentiable

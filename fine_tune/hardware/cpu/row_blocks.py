@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 ROWS = 512
-"""Rows of a block: smaller blocks are slower, larger ones mean more kernels."""
+"""Most rows of a block: smaller blocks are slower, larger ones mean more kernels."""
 
 Operator = Callable[..., Tensor]
 
@@ -33,12 +33,15 @@ def by_block(operator: Operator, rows: tuple[Tensor, ...], *others: Tensor | Non
     count = len(rows[0])
     if count <= ROWS:
         return computed(operator, *rows, *others)
+    blocks = -(-count // ROWS)  # of nearly the same size: none is so small that oneDNN sums in another order
     result: Tensor | None = None
-    for start in range(0, count, ROWS):
-        block = computed(operator, *(each[start : start + ROWS] for each in rows), *others)
+    start = 0
+    for block in zip(*(each.tensor_split(blocks) for each in rows), strict=True):
+        made = computed(operator, *block, *others)
         if result is None:
-            result = block.new_empty(count, *block.shape[1:])
-        result[start : start + ROWS] = block
+            result = made.new_empty(count, *made.shape[1:])
+        result[start : start + len(made)] = made
+        start += len(made)
     assert result is not None
     return result
 
