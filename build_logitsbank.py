@@ -28,12 +28,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         # Heavy imports come after the flags are read: `--help` answers at once.
         from fine_tune.run.outputs import open_subject, outputs
-        from fine_tune.teacher.bank import is_there, logits_of, made_from, write_bank
+        from fine_tune.teacher.bank import is_there, logits_bank, logits_of, made_from, write_bank
 
         subject = open_subject(flags)
         loaded, rows = subject.loaded, subject.rows
         about, shape = made_from(loaded, rows), (len(rows), rows.task.num_class)
-        file = loaded.folder / f"logitsbank-{loaded.step}.pt"
+        file = logits_bank(loaded)
         there = is_there(file, about, flags[OutletConfig].overwrite)
         if not there:
             write_bank(file, "logitsbank", shape, logits_of(outputs(subject, "logits")), about)

@@ -34,13 +34,22 @@ def main(argv: Sequence[str] | None = None) -> None:
         from torch import Tensor
 
         from fine_tune.run.outputs import open_subject, outputs
-        from fine_tune.teacher.bank import is_there, made_from, normalised, pooled, tell_room, write_bank
+        from fine_tune.teacher.bank import (
+            is_there,
+            layer_bank,
+            made_from,
+            normalised,
+            pooled,
+            pooled_bank,
+            tell_room,
+            write_bank,
+        )
 
         subject = open_subject(flags)
         loaded, rows = subject.loaded, subject.rows
         about, shape = made_from(loaded, rows), (len(rows), loaded.model.width)
         layers = list(range(loaded.model.num_layers)) if args.layer_wise else [loaded.model.num_layers - 1]
-        files = {loaded.folder / f"membank{layer if args.layer_wise else ''}.pt": layer for layer in layers}
+        files = {layer_bank(loaded, layer) if args.layer_wise else pooled_bank(loaded): layer for layer in layers}
         missing = [file for file in files if not is_there(file, about, flags[OutletConfig].overwrite)]
         if missing:
             tell_room(loaded.folder, shape, len(missing))

@@ -12,14 +12,13 @@ from collections.abc import Sequence
 
 from fine_tune.flags.older import add_num_gpu, refuse_both
 from fine_tune.flags.parser import Parser, usage_errors
-from fine_tune.flags.shared import SIZED_GROUPS, RunConfig
-from fine_tune.train.methods import LogitConfig
+from fine_tune.flags.shared import RunConfig
+from fine_tune.train.methods import LogitConfig, method_parser
 
 
 def build_parser() -> Parser:
-    """Name the groups of flags that this script takes; both losses count alike, as in the BoolQ document."""
-    parser = Parser(__doc__, (*SIZED_GROUPS, LogitConfig), repeats=True, name_method=lambda _: "offline")
-    parser.set_defaults(soft_weight=1.0, hard_weight=1.0)
+    """Build the command line: shared flags and those of this script's method."""
+    parser = method_parser("run_fine_tune_distill", __doc__)
     add_num_gpu(parser)
     return parser
 

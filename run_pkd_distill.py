@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         else:
             follows, train = layer_map(words, *run.layers), train_pkd
         student, origin = build_student(run)
-        teacher = open_teacher(run, Needs(needs, tuple(sorted(set(follows.values())))))
+        teacher = open_teacher(run, Needs(needs, tuple(sorted(set(follows.values()))), unit=needs == "cls"))
         session = start(run, {"": student}, teacher, origin=origin, layer_map=follows)
 
     with session:

@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         train = train_pkd_cls if needs == "cls" else train_pkd
         follows = paired("--teacher_indices", probe.teacher_indices, probe.student_indices, *run.layers)
         student, origin = build_student(run, named=follows)
-        teacher = open_teacher(run, Needs(needs, tuple(sorted(set(follows.values())))))
+        teacher = open_teacher(run, Needs(needs, tuple(sorted(set(follows.values()))), unit=needs == "cls"))
         session = start(run, {"": student}, teacher, origin=origin, layer_map=follows)
 
     with session:

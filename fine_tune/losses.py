@@ -1,13 +1,14 @@
-"""The three losses of distillation: pure and unweighted; every weight stands in the method's loop.
+"""The losses of distillation and of contrast: pure and unweighted; every weight stands in the method's loop.
 
-Shapes: B batch, S tokens, D width, C classes (1 for regression), L_s student layers.
-Source: Lin et al. 2023; released code.
+Shapes: B batch, S tokens, D width, C classes (1 for regression), L_s student layers, K negatives.
+Source: Lin et al. 2023; released code; of contrast see there.
 
-Departures (both from the released code):
+Departures (all from the released code):
 1. With a mask, the hidden state loss averages over the real tokens of each sentence, then over sentences. The released
    code averages over padding too. A mean per sentence does not depend on which sentences share a batch, so any split
    of a batch into micro-batches, or over processes, gives the same gradient.
 2. All hidden terms are one sum, for one backward pass; the released code runs a backward pass per layer.
+3. In the supervised contrast, a row with no other of its label has no loss; the released code ends the run.
 """
 
 from collections.abc import Mapping, Sequence
@@ -59,3 +60,43 @@ def hidden_mse_loss(student_states: Sequence[Tensor], targets: Mapping[int, Tens
     batch, _, width = pairs[0][0].shape
     weight = (mask / (mask.sum(1, keepdim=True) * (batch * width * len(student_states)))).unsqueeze(-1)  # (B, S, 1)
     return torch.stack([((s - t).square() * weight).sum() for s, t in pairs]).sum()
+
+
+def contrast_loss(query: Tensor, positive: Tensor, negatives: Tensor, temperature: float) -> Tensor:
+    """InfoNCE: cross-entropy of finding a vector's positive among its negatives by their cosines; mean over the batch.
+
+    Source: van den Oord et al. 2018, equation 4; with a bank of negatives, Wu et al. 2018 and Tian et al. 2020 (CRD).
+
+    Args:
+        query: (B, D), of any length.
+        positive: (B, D) of length 1; no gradient flows into it.
+        negatives: (B, K, D) of length 1; no gradient flows into them.
+        temperature: What the cosines are divided by.
+    """
+    query = F.normalize(query.float(), dim=-1)
+    others = torch.cat([positive.detach()[:, None], negatives.detach()], 1).float()  # (B, 1 + K, D)
+    cosines = torch.einsum("bd,bkd->bk", query, others)
+    return F.cross_entropy(cosines / temperature, cosines.new_zeros(len(query), dtype=torch.long))
+
+
+def supervised_contrast_loss(vectors: Tensor, label: Tensor, temperature: float) -> Tensor:
+    """SupCon: every row is drawn to the other rows of its label and away from all; mean over the rows that have such.
+
+    Source: Khosla et al. 2020, equation 2, one view of each row; for text Gunel et al. 2021.
+
+    Args:
+        vectors: (B, D), of any length.
+        label: (B,), integer classes.
+        temperature: What the cosines are divided by.
+
+    Returns:
+        0 if no label occurs twice.
+    """
+    unit = F.normalize(vectors.float(), dim=-1)
+    itself = torch.eye(len(unit), dtype=torch.bool, device=unit.device)
+    scores = (unit @ unit.T / temperature).masked_fill(itself, float("-inf"))
+    log_share = scores - scores.logsumexp(1, keepdim=True)  # (B, B), of each other row among all others
+    alike = (label[:, None] == label) & ~itself
+    count = alike.sum(1)
+    loss = -log_share.masked_fill(~alike, 0.0).sum(1) / count.clamp(min=1)  # 0 for rows without a positive
+    return loss.sum() / (count > 0).sum().clamp(min=1)

@@ -42,6 +42,11 @@ ROWS = {
     "kd": Row(map=None),
     "fine_tune": Row(map=None),
 }
+STAGED = {
+    *("match", "match_hidden", "match_classify", "contrast", "contrast_two_stage", "layerwise_contrast"),
+    *("scl", "kd_from_ckpt", "offline"),
+}
+"""Those that read files, continue a student, or change their losses on the way; `test_stages` and `test_offline`."""
 
 
 def own_words(method: str) -> tuple[object, ...]:

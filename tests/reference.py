@@ -1,5 +1,8 @@
 """The method in float64 NumPy, written from its equations alone; shapes: B batch, S tokens, D width, C classes."""
 
+import math
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -110,3 +113,33 @@ def learning_rate(step: int, peak: float, warmup: int, total: int) -> float:
     if step < warmup:
         return peak * step / warmup
     return peak * max(total - step, 0) / (total - warmup)
+
+
+def info_nce(query: np.ndarray, positive: np.ndarray, negatives: np.ndarray, temperature: float) -> float:
+    """Contrast with one positive and K negatives per row, row by row."""
+    total = 0.0
+    for q, p, others in zip(query, positive, negatives, strict=True):
+        near = math.exp(unit(q) @ p / temperature)
+        total -= math.log(near / (near + sum(math.exp(unit(q) @ n / temperature) for n in others)))
+    return total / len(query)
+
+
+def sup_con(vectors: np.ndarray, label: np.ndarray, temperature: float) -> float:
+    """Supervised contrast, pair by pair; the mean over rows that have a like one."""
+    z, losses = [unit(vector) for vector in vectors], []
+    for i, own in enumerate(label):
+        like = [j for j in range(len(z)) if j != i and label[j] == own]
+        among = sum(math.exp(z[i] @ z[a] / temperature) for a in range(len(z)) if a != i)
+        if like:
+            losses.append(-sum(math.log(math.exp(z[i] @ z[p] / temperature) / among) for p in like) / len(like))
+    return sum(losses) / len(losses) if losses else 0.0
+
+
+def slope(function: Callable[[np.ndarray], float], at: np.ndarray, step: float = 1e-5) -> np.ndarray:
+    """Gradient of a function by central differences."""
+    found = np.zeros_like(at)
+    for place in np.ndindex(*at.shape):
+        nudge = np.zeros_like(at)
+        nudge[place] = step
+        found[place] = (function(at + nudge) - function(at - nudge)) / (2 * step)
+    return found

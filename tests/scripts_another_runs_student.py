@@ -28,14 +28,16 @@ def main(argv=None):
             """Read the student, its tokenizer and its length."""
             found = load_run(args.source, "bert", settings.task, None, None, "--source")
             return Source(
-                found.tokenizer, found.max_seq_len, found.model, found, made_from={"source_sha256": found.checkpoint}
+                found.tokenizer,
+                found.max_seq_len,
+                found.model,
+                made_from={"source_sha256": found.checkpoint},
+                origin={"everything": f"checkpoint {found.step} of {args.source}"},
             )
 
         run = prepare(resolve(flags), read)
         student = run.source.model.requires_grad_(True)
-        session = start(
-            run, {"": student}, origin={"everything": f"checkpoint {run.source.loaded.step} of {args.source}"}
-        )
+        session = start(run, {"": student}, origin=run.source.origin)
     with session:
         fine_tune(session, session.models[""])
 

@@ -13,7 +13,6 @@ from fine_tune.flags.option import Checked, flag
 from fine_tune.flags.parser import Flags, Parser, add_flags, from_args, usage_errors
 from fine_tune.flags.saved import load_config, save_config
 from fine_tune.flags.shared import (
-    SIZED_GROUPS,
     EpochConfig,
     EvalConfig,
     InitConfig,
@@ -24,18 +23,35 @@ from fine_tune.flags.shared import (
     PrecisionConfig,
     RunConfig,
     SizesConfig,
+    SourceConfig,
     StepConfig,
     StudentConfig,
     TeacherConfig,
+    TeacherPlace,
     TeacherRef,
 )
 from fine_tune.train import methods
-from fine_tune.train.methods import METHODS, GateConfig, HiddenConfig, LadProbeConfig, LogitConfig, PkdProbeConfig
+from fine_tune.train.methods import (
+    METHODS,
+    ContrastConfig,
+    GateConfig,
+    HiddenConfig,
+    LadProbeConfig,
+    LayerContrastConfig,
+    LogitConfig,
+    MatchConfig,
+    PkdProbeConfig,
+    SclConfig,
+    ShareConfig,
+)
 
 ALL = tuple(dict.fromkeys(group for method in METHODS.values() for group in method.groups)) + (
-    *(TeacherConfig, EvalConfig, OutletConfig, SizesConfig, InitConfig),
+    *(TeacherConfig, EvalConfig, OutletConfig),
 )
-NEEDED = {"experiment": "x", "task": "sst2", "teacher_exp": "t", "teacher_indices": "2,4", "init_exp": "t"}
+NEEDED = {
+    "experiment": "x", "task": "sst2", "teacher_exp": "t", "teacher_indices": "2,4", "init_exp": "t",
+    "src_experiment": "t", "use_hidden_loss": True, "use_classify_loss": True,
+}  # fmt: skip
 PROBES = {LadProbeConfig: {"probing_exp": "lad_cls"}, PkdProbeConfig: {"probing_exp": "pkd_cls_user_defined"}}
 
 
@@ -53,6 +69,7 @@ def parsed(group, *argv, prefix=""):
     return from_args(group, parser.parse_args([str(word) for word in argv]), prefix)
 
 
+CONTRASTS = (ContrastConfig, LayerContrastConfig)
 BAD = [
     (RunConfig, "seed", (-1,)), (RunConfig, "batch_size", (0, -8)), (RunConfig, "accum_step", (0, -1)),
     (Pace, "log_step", (0,)), (Pace, "ckpt_step", (0,)), (Pace, "state_step", (0,)), (Pace, "keep_last", (0,)),
@@ -74,7 +91,16 @@ BAD = [
     *((InitConfig, f"init_{name}", (0, -1)) for name in ("start", "end", "step")),
     *((SizesConfig, name, (0, -1)) for name in ("num_hidden_layers", "d_model", "d_ff", "d_emb", "type_vocab_size")),
     *((SizesConfig, name, (0, -1)) for name in ("num_attention_heads", "num_class")),
-    (SizesConfig, "max_seq_len", (0,)), (SizesConfig, "dropout", (-0.1, 1.5)),
+    (SizesConfig, "max_seq_len", (0,)), (SizesConfig, "dropout", (-0.1, 1.5)), (StudentConfig, "d_emb", (0, -1)),
+    (TeacherPlace, "tdevice_id", (-2,)), (SourceConfig, "src_ckpt", (-1,)), (SourceConfig, "dropout", (-0.1, 1.0)),
+    (MatchConfig, "cls_steps", (-1,)), (MatchConfig, "mu", (-1.0,)), (MatchConfig, "soft_weight", (-0.1, 1.1)),
+    (MatchConfig, "ce_weight", (-0.1, 1.1)), (MatchConfig, "softmax_temp", (0.0,)), (MatchConfig, "scl_temp", (0.0,)),
+    *((group, "neg_num", (0, -1)) for group in CONTRASTS), *((group, "contrast_steps", (-1,)) for group in CONTRASTS),
+    *((group, "softmax_temp", (0.0, -1.0)) for group in CONTRASTS),
+    (ContrastConfig, "logit_loss_weight", (-0.1, 1.1)), (ContrastConfig, "membank_device", (-2,)),
+    (LayerContrastConfig, "contrast_temp", (0.0,)), (LayerContrastConfig, "contrast_weight", (-1.0,)),
+    (LayerContrastConfig, "soft_label_weight", (-0.1, 1.1)), (SclConfig, "scl_temp", (0.0,)),
+    (ShareConfig, "softmax_temp", (0.0,)), (ShareConfig, "soft_weight", (-0.1, 1.1)),
 ]  # fmt: skip
 UNBOUNDED = {(GateConfig, "gate_init_bias")}  # a gate may start as open or as shut as one likes
 
@@ -202,15 +228,12 @@ def test_micro_batches_divide_the_batch():
 def test_every_group_is_taken_by_a_script():
     modules = (shared, methods)
     declared = {thing for module in modules for thing in vars(module).values() if isinstance(thing, type)}
-    assert {group for group in declared if issubclass(group, Checked)} - {Checked} == set(ALL)
+    assert {group for group in declared if issubclass(group, Checked)} - {Checked, methods.NegativesConfig} == set(ALL)
 
 
 def test_no_name_stands_in_two_groups_that_a_run_merges():
     merged = {method.script: method.groups for method in METHODS.values()} | {"run_fine_tune": run_fine_tune.GROUPS}
-    merged |= {
-        "run_fine_tune_distill": (*SIZED_GROUPS, LogitConfig),
-        "banks": (EvalConfig, PrecisionConfig, OutletConfig),
-    }
+    merged |= {"banks": (EvalConfig, PrecisionConfig, OutletConfig)}
     assert len(merged) >= 11
     assert {group for groups in merged.values() for group in groups} == set(ALL)
     for script, groups in merged.items():

@@ -283,7 +283,7 @@ def test_under_torchrun_no_embedding_is_lazy(processes, encoder, monkeypatch):
     launched(monkeypatch, processes=processes)
     groups = {OptimConfig: OptimConfig(), StepConfig: StepConfig(total_step=4, warmup_step=0)}
     flags = Flags({**groups, SpeedConfig: SpeedConfig()})
-    run = Prepared(flags, TASKS["sst2"], Devices(CPU, {"": CPU}), None, None)  # type: ignore[arg-type]
+    run = Prepared(flags, TASKS["sst2"], Devices(CPU, {"": CPU}), None, None, None)  # type: ignore[arg-type]
     part = new_part(run, "", Classifier(pretrained_encoder(encoder), 2, 0.0))
     assert (part.lazy is None) == (processes == 2)
 

@@ -136,4 +136,4 @@ def test_every_method_has_one_of_the_loops():
         for name in LOOPS
         if name in (PROJECT / f"{script}.py").read_text(encoding="utf-8")
     }
-    assert used == set(LOOPS) and len(LOOPS) == 8
+    assert used == set(LOOPS) and len(LOOPS) == 16

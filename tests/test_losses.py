@@ -1,4 +1,4 @@
-"""Tests of the three losses and of the learning rate against the independent NumPy reference."""
+"""Tests of the losses and of the learning rate against the independent NumPy reference."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,13 @@ import torch
 from torch import nn
 
 from fine_tune.flags.shared import OptimConfig
-from fine_tune.losses import hard_target_loss, hidden_mse_loss, soft_target_loss
+from fine_tune.losses import (
+    contrast_loss,
+    hard_target_loss,
+    hidden_mse_loss,
+    soft_target_loss,
+    supervised_contrast_loss,
+)
 from fine_tune.model.gate import GateShape, HighwayGate
 from fine_tune.run.optim import Part, Updater, linear_schedule, parameter_groups
 
@@ -17,6 +23,59 @@ MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [1, 0, 0, 0, 0], [1, 1, 1
 def normal(*shape: int, grad: bool = False) -> torch.Tensor:
     """Random float64 values."""
     return torch.randn(*shape, dtype=torch.float64, requires_grad=grad)
+
+
+@pytest.mark.parametrize("temperature", [0.07, 0.1, 1.0])
+def test_contrast_is_the_reference_with_its_gradient(temperature):
+    query, positive, negatives = normal(4, 6), normal(4, 6), normal(4, 3, 6)
+    positive, negatives = (each / each.norm(dim=-1, keepdim=True) for each in (positive, negatives))
+
+    def want(vectors):
+        return reference.info_nce(vectors, positive.numpy(), negatives.numpy(), temperature)
+
+    learned, fixed = query.float().requires_grad_(), positive.clone().requires_grad_()
+    loss = contrast_loss(learned, fixed, negatives, temperature)
+    assert loss.item() == pytest.approx(want(query.numpy()), rel=1e-5)
+    loss.backward()
+    assert learned.grad.numpy() == pytest.approx(reference.slope(want, query.numpy()), rel=1e-3, abs=1e-4)
+    assert fixed.grad is None
+
+
+def test_contrast_of_alike_vectors_is_the_logarithm_of_their_number():
+    one = torch.nn.functional.normalize(torch.ones(2, 5), dim=-1)
+    assert contrast_loss(3 * one, one, one[:, None].expand(2, 7, 5), 0.07).item() == pytest.approx(np.log(8))
+
+
+@pytest.mark.parametrize("label", [[0, 1, 0, 1, 2], [0, 0, 0, 0, 0], [0, 1, 1, 2, 3]], ids=str)
+@pytest.mark.parametrize("temperature", [0.1, 1.0])
+def test_supervised_contrast_is_the_reference_with_its_gradient(label, temperature):
+    """Also where a row has no other of its label: it is left out of the mean, but others part from it."""
+    vectors = normal(5, 6)
+
+    def want(given):
+        return reference.sup_con(given, np.array(label), temperature)
+
+    learned = vectors.float().requires_grad_()
+    loss = supervised_contrast_loss(learned, torch.tensor(label), temperature)
+    assert loss.item() == pytest.approx(want(vectors.numpy()), rel=1e-5)
+    loss.backward()
+    assert learned.grad.numpy() == pytest.approx(reference.slope(want, vectors.numpy()), rel=1e-3, abs=1e-4)
+
+
+def test_supervised_contrast_without_two_of_a_label_is_zero():
+    for count in (1, 3):
+        vectors = torch.randn(count, 6, requires_grad=True)
+        loss = supervised_contrast_loss(vectors, torch.arange(count), 0.1)
+        loss.backward()
+        assert loss.item() == 0 and not vectors.grad.any()
+
+
+def test_supervised_contrast_is_finite_at_a_low_temperature():
+    """exp(1 / 0.001) is not a float32."""
+    vectors = torch.tensor([[1.0, 0], [1, 0], [-1, 0]], requires_grad=True)
+    loss = supervised_contrast_loss(vectors, torch.tensor([0, 0, 1]), 1e-3)
+    loss.backward()
+    assert loss.item() == 0 and vectors.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("classes", [2, 3])

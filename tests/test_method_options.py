@@ -274,7 +274,7 @@ def test_the_projection_is_trained_with_the_student_and_clipped_by_itself(encode
     classifier = Classifier(pretrained_encoder(encoder), 2, 0.0)
     student, steps = ProjectedStudent(classifier, 24), StepConfig(total_step=4, warmup_step=0)
     flags = Flags({OptimConfig: OptimConfig(), StepConfig: steps, SpeedConfig: SpeedConfig()})
-    run = Prepared(flags, TASKS["sst2"], Devices(CPU, {"": CPU}), None, None)  # type: ignore[arg-type]
+    run = Prepared(flags, TASKS["sst2"], Devices(CPU, {"": CPU}), None, None, None)  # type: ignore[arg-type]
     part = new_part(run, "", student)
     trained = {weight for group in part.optimizer.param_groups for weight in group["params"]}
     words = classifier.encoder.get_input_embeddings().weight

@@ -17,7 +17,7 @@ import reference
 import torch
 import transformers
 from conftest import SIZES, Data, call, make_encoder, write_task
-from methods import CLS, EXACT, GATES, HIDDEN, METHODS, QUICK, ROWS, TABLE, TABLES, flags
+from methods import CLS, EXACT, GATES, HIDDEN, METHODS, QUICK, ROWS, STAGED, TABLE, TABLES, flags
 
 from fine_tune.data.batches import Batch, updates
 from fine_tune.data.tokens import load_split, load_tokenizer
@@ -86,7 +86,7 @@ def at_the_shelf(shelf: Data, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_method_of_the_table_has_its_row():
-    assert set(ROWS) == set(TABLE)
+    assert set(ROWS) | STAGED == set(TABLE) and not set(ROWS) & STAGED
     assert {name for name in ROWS if ROWS[name].gates} == {name for name in TABLE if TABLE[name].gated}
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -281,7 +282,7 @@ def test_a_dry_run_tries_the_update_that_takes_most(data, encoder):
     cfg = RunConfig(experiment="x", task="sst2", batch_size=4, seed=3)
     tokens = batch_tokens(cfg, rows, 100)
     assert len(tokens) == len(rows) // 4 and len(batch_tokens(cfg, rows, 2)) == 2
-    own, tried = updates_of(cfg, rows), trial_updates(cfg, rows, 100, first=3)
+    own, tried = updates_of(cfg, rows), trial_updates(partial(updates_of, cfg, rows), tokens, first=3)
     wanted = [next(own) for _ in range(5)]
     found = [next(tried) for _ in range(6)]
     inputs = [batch.student["input_ids"] for (batch,) in found]

@@ -1,15 +1,18 @@
 """Rows to batches: the order is a pure function, rows of a batch have one length where possible.
 
 The order depends only on (lengths, batch_size, seed, epoch): a run can resume at any update, and nothing else that
-draws random numbers can change it. Shapes: B batch, S tokens.
+draws random numbers can change it. Shapes: B batch, S tokens, K negatives.
 
 Departure from the released code, which pads every sentence to `max_seq_len`: rows of the same length share a batch
 without padding; what is left over of each length fills batches of neighbouring lengths, padded to their longest row.
+Orders in which all classes come alike, and rows to contrast with: `contrast`.
 """
 
+import dataclasses
 import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -33,6 +36,7 @@ class Batch:
         label: (B,).
         mask: (B, S), 1 for real tokens; None where there is no padding, or where it counts.
         weight: Share of this micro-batch in its update.
+        negatives: (B, K) rows that each row is contrasted with, where a method does that.
     """
 
     rows: NDArray[np.int64]
@@ -41,17 +45,17 @@ class Batch:
     label: Tensor
     mask: Tensor | None
     weight: float
+    negatives: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 0), np.int64))
 
     def to(self, device: torch.device) -> "Batch":
         """Put what the student and the losses read on a device; a teacher elsewhere fetches its inputs itself."""
         student = to_device(self.student, device)
-        return Batch(
-            rows=self.rows,
+        return dataclasses.replace(
+            self,
             student=student,
             teacher=student if self.teacher is self.student else self.teacher,
             label=to_device(self.label, device),
             mask=to_device(self.mask, device),
-            weight=self.weight,
         )
 
 
@@ -74,10 +78,31 @@ def batch_rows(lengths: NDArray[np.int64], batch_size: int, seed: int, epoch: in
     return [batches[index] for index in generator.permutation(len(batches))]
 
 
+def shuffled(rows: Split, batch_size: int, seed: int, epoch: int, _: int) -> list[NDArray[np.int64]]:
+    """Cut one epoch of a split into batches, see `batch_rows`."""
+    return batch_rows(rows.lengths, batch_size, seed, epoch)
+
+
+class Deal(NamedTuple):
+    """What decides which rows come when, beside batch size and seed.
+
+    Attributes:
+        order: Cuts one epoch of a split into the rows of every update: (split, batch_size, seed, epoch, processes).
+        negatives: Draws (B, K) rows to contrast the B rows of an update with, given these and its 0-based number.
+    """
+
+    order: Callable[[Split, int, int, int, int], list[NDArray[np.int64]]] = shuffled
+    negatives: Callable[[NDArray[np.int64], int], NDArray[np.int64]] | None = None
+
+
+SHUFFLED = Deal()
+
+
 def updates(
     student: Split,
     teacher: Split | None = None,
     *,
+    deal: Deal = SHUFFLED,
     batch_size: int,
     accum_step: int = 1,
     seed: int,
@@ -91,6 +116,7 @@ def updates(
     Args:
         student: The rows as the student reads them; their lengths decide the order.
         teacher: The same rows as the teacher reads them; None if both read the same.
+        deal: Their order, and what they are contrasted with.
         batch_size: Rows per update; an epoch's last update may have fewer.
         accum_step: Micro-batches that every process cuts its share of an update into.
         seed: Seed of the order.
@@ -100,10 +126,10 @@ def updates(
         world_size: Processes; every one takes every `world_size`-th row, so that all have rows of the same lengths.
     """
     assert student.label is not None
-    label, lengths = torch.from_numpy(np.array(student.label)), student.lengths
+    label = torch.from_numpy(np.array(student.label))
     micro_size = -(-batch_size // (accum_step * world_size))
 
-    def micro_batch(rows: NDArray[np.int64], weight: float) -> Batch:
+    def micro_batch(rows: NDArray[np.int64], negatives: NDArray[np.int64], weight: float) -> Batch:
         inputs = student.inputs(rows, pad_to)
         return Batch(
             rows=rows,
@@ -112,30 +138,39 @@ def updates(
             label=label[rows],
             mask=None if pad_to else inputs["attention_mask"],
             weight=weight,
+            negatives=negatives,
         )
 
-    def share(rows: NDArray[np.int64]) -> list[Batch]:
-        mine = rows[process::world_size]
+    def share(rows: NDArray[np.int64], update: int) -> list[Batch]:
+        # Drawn for the update as a whole: they do not depend on processes and micro-batches.
+        drawn = deal.negatives(rows, update) if deal.negatives else np.empty((len(rows), 0), np.int64)
+        mine, others = rows[process::world_size], drawn[process::world_size]
         if len(mine) == 0:  # the other processes wait for this one all the same
-            return [micro_batch(rows[:1], 0.0)]
-        parts = (mine[at : at + micro_size] for at in range(0, len(mine), micro_size))
+            return [micro_batch(rows[:1], drawn[:1], 0.0)]
+        parts = [slice(at, at + micro_size) for at in range(0, len(mine), micro_size)]
         # Gradients are averaged over the processes.
-        return [micro_batch(part, world_size * len(part) / len(rows)) for part in parts]
+        return [micro_batch(mine[part], others[part], world_size * len(mine[part]) / len(rows)) for part in parts]
 
     def forever() -> Iterator[list[Batch]]:
+        update = start
         epoch, skip = divmod(start, -(-len(student) // batch_size))
         while True:
-            for rows in batch_rows(lengths, batch_size, seed, epoch)[skip:]:
-                yield share(rows)
+            for rows in deal.order(student, batch_size, seed, epoch, world_size)[skip:]:
+                yield share(rows, update)
+                update += 1
             epoch, skip = epoch + 1, 0
 
     return forever()
 
 
-def updates_of(cfg: RunConfig, rows: Split, done: int = 0) -> Iterator[list[Batch]]:
+def updates_of(
+    cfg: RunConfig, rows: Split, done: int = 0, teacher: Split | None = None, deal: Deal = SHUFFLED
+) -> Iterator[list[Batch]]:
     """Give this process its micro-batches of a run, update after update, without end, after the first `done`."""
     return updates(
         rows,
+        teacher,
+        deal=deal,
         batch_size=cfg.batch_size,
         accum_step=cfg.accum_step,
         seed=cfg.seed,
@@ -146,22 +181,31 @@ def updates_of(cfg: RunConfig, rows: Split, done: int = 0) -> Iterator[list[Batc
     )
 
 
-def batch_tokens(cfg: RunConfig, rows: Split, total_step: int) -> NDArray[np.int64]:
+def batch_tokens(cfg: RunConfig, rows: Split, total_step: int, deal: Deal = SHUFFLED) -> NDArray[np.int64]:
     """Count the tokens, padding included, of every update in the first epoch of a run, or of all if they are fewer."""
-    batches = batch_rows(rows.lengths, cfg.batch_size, cfg.seed, epoch=0)[:total_step]
+    batches = deal.order(rows, cfg.batch_size, cfg.seed, 0, rank.world_size())[:total_step]
     return np.array([
         len(batch) * (rows.max_seq_len if cfg.pad_to_max else rows.lengths[batch].max()) for batch in batches
     ])  # fmt: skip
 
 
-def trial_updates(cfg: RunConfig, rows: Split, total_step: int, first: int) -> Iterator[list[Batch]]:
-    """Give the `first` updates of a run, the one with the most tokens, then those that follow."""
-    yield from itertools.islice(updates_of(cfg, rows), first)
-    yield next(updates_of(cfg, rows, int(batch_tokens(cfg, rows, total_step).argmax())))
-    yield from updates_of(cfg, rows, first)
+def trial_updates(
+    given: Callable[[int], Iterator[list[Batch]]], tokens: NDArray[np.int64], first: int
+) -> Iterator[list[Batch]]:
+    """Give the `first` updates of a run, the one with the most tokens, then those that follow.
+
+    Args:
+        given: Gives the run's updates after a number of them.
+        tokens: Of every update, see `batch_tokens`.
+        first: How many come before the one with the most.
+    """
+    yield from itertools.islice(given(0), first)
+    yield next(given(int(tokens.argmax())))
+    yield from given(first)
 
 
-def row_ids(cfg: RunConfig, rows: Split, step: int) -> list[str]:
+def row_ids(cfg: RunConfig, rows: Split, step: int, deal: Deal = SHUFFLED) -> list[str]:
     """Name the rows of update `step`, counted from 1, of all processes, by their ids in the data."""
-    (update,) = next(updates(rows, batch_size=cfg.batch_size, seed=cfg.seed, start=step - 1))
-    return [str(rows.row_id[row]) for row in update.rows]
+    epoch, number = divmod(step - 1, -(-len(rows) // cfg.batch_size))
+    order = deal.order(rows, cfg.batch_size, cfg.seed, epoch, rank.world_size())
+    return [str(rows.row_id[row]) for row in order[number]]

@@ -98,21 +98,19 @@ class Split:
         }
 
 
-def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
-    """Load a fast tokenizer from a hub name or a local folder.
+def load_tokenizer(name: str, flag: str = "--ptrain_ver") -> PreTrainedTokenizerFast:
+    """Load a fast tokenizer from a hub name or a local folder; `flag` is the one that could name another.
 
     Raises:
         ValueError: There is none within reach.
     """
     source, options = located(name)
     if (folder := Path(source)).is_dir() and (fault := folder_fault(folder, TOKENIZER)):
-        raise ValueError(f"no tokenizer {name!r}: {fault}; name one with --ptrain_ver")
+        raise ValueError(f"no tokenizer {name!r}: {fault}; name one with {flag}")
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, **options)
     except Exception as error:  # a damaged file can raise any of Python's
-        raise ValueError(
-            f"no tokenizer {name!r}: {missing(name, error, TOKENIZER)}; name one with --ptrain_ver"
-        ) from None
+        raise ValueError(f"no tokenizer {name!r}: {missing(name, error, TOKENIZER)}; name one with {flag}") from None
     if not tokenizer.is_fast:
         raise ValueError(f"the tokenizer of {name!r} has no fast version")
     return tokenizer

@@ -122,6 +122,7 @@ class StudentConfig(Checked):
     d_model: int | None = flag("width of the hidden states", None, POSITIVE)
     d_ff: int | None = flag("width of the feed-forward layers", None, POSITIVE)
     num_attention_heads: int | None = flag("number of attention heads", None, POSITIVE)
+    d_emb: int | None = flag("width of an ALBERT's embeddings (default: 128)", None, POSITIVE)
     type_vocab_size: int | None = flag("number of segment types", None, POSITIVE)
     num_class: int | None = flag("number of classes; 1 for regression", None, POSITIVE)
     max_seq_len: int | None = flag("tokens per input at most", None, SEQUENCE, alias=("max_seq_length",))
@@ -133,6 +134,9 @@ class StudentConfig(Checked):
         choices=("pretrained", "teacher"),
     )
     init_embeddings: bool = flag("copy the embeddings at the start (the released code leaves them random)", True)
+    tokenizer: str | None = flag(
+        "cut the student's text with the tokenizer of this encoder (default: the teacher's)", None, spell=lasting
+    )
     ptrain_ver: str | None = flag(
         "use this encoder for --init_from pretrained, or its tokenizer for a released teacher",
         None,
@@ -148,7 +152,7 @@ class SizesConfig(Checked):
     num_hidden_layers: int = flag("number of layers", 6, POSITIVE)
     d_model: int = flag("width of the hidden states", 768, POSITIVE)
     d_ff: int = flag("width of the feed-forward layers", 3072, POSITIVE)
-    d_emb: int = flag("width of the embeddings (an ALBERT's; a BERT's are as wide as its states)", 128, POSITIVE)
+    d_emb: int = flag("width of an ALBERT's embeddings", 128, POSITIVE)
     num_attention_heads: int = flag("number of attention heads", 16, POSITIVE)
     type_vocab_size: int = flag("number of segment types", 2, POSITIVE)
     num_class: int | None = flag("number of classes; 1 for regression (default: what the task has)", None, POSITIVE)
@@ -202,6 +206,19 @@ class InitConfig(Checked):
 
 
 @dataclass(frozen=True)
+class SourceConfig(Checked):
+    """The student to continue; tokens and sizes are its, and the run has a folder of its own."""
+
+    src_experiment: str = flag("continue the student of this experiment name")
+    src_ckpt: int | None = flag("its checkpoint to start from (default: its last)", None, NOT_NEGATIVE)
+    dropout: float | None = flag("dropout of the encoder and of the classifier (default: the source's)", None, FRACTION)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        experiment_name(self.src_experiment, "", "", "--src_experiment")
+
+
+@dataclass(frozen=True)
 class OptimConfig(Checked):
     """AdamW with linear warm-up and decay."""
 
@@ -233,16 +250,25 @@ class SpeedConfig(Checked):
 
 
 @dataclass(frozen=True)
-class OutputsConfig(Checked):
-    """The teacher's outputs."""
+class TeacherPlace(Checked):
+    """The teacher's place, or that of its logits."""
 
     tdevice_id: int | None = flag(
-        "number of the teacher's GPU, -1 for the CPU (default: the student's)", None, DEVICE_ID
+        "number of the teacher's GPU, -1 for the CPU (default: the student's)",
+        None,
+        DEVICE_ID,
+        alias=("teacher_device",),
     )
+
+
+@dataclass(frozen=True)
+class OutputsConfig(TeacherPlace):
+    """The teacher's outputs."""
+
     teacher_cache: str = flag(
-        "keep these outputs of the teacher on disk and read them there",
+        "keep these outputs of the teacher on disk and read them there; or read the banks that build_*bank.py wrote",
         "none",
-        choices=("none", "logits", "cls", "states"),
+        choices=("none", "logits", "cls", "states", "bank"),
     )
     cache_budget: float = flag("refuse a cache of more than this many GB", 16.0, POSITIVE)
 
@@ -289,5 +315,9 @@ SIZED_GROUPS = (
     *(RunConfig, Pace, SizesConfig, InitConfig, StepConfig, EpochConfig, OptimConfig, PrecisionConfig, SpeedConfig),
 )
 """What a script takes that trains a student of logits in a file."""
+CONTINUED_GROUPS = (
+    *(RunConfig, Pace, SourceConfig, StepConfig, EpochConfig, OptimConfig, PrecisionConfig, SpeedConfig),
+)
+"""What a script takes that continues a student."""
 PART_GROUPS = {OptimConfig: "Optimiser", StepConfig: "Schedule"}
 """What a part that is trained beside the student has of its own, and its heading; the rest is the student's."""

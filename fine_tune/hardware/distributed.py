@@ -103,11 +103,18 @@ def gather(thing: Item) -> list[Item]:
     return things
 
 
-def wrap(module: nn.Module) -> nn.Module:
-    """Let the processes share a module's gradients, and start from the first one's weights."""
+def wrap(module: nn.Module, staged: bool = False) -> nn.Module:
+    """Let the processes share a module's gradients, and start from the first one's weights.
+
+    Args:
+        module: What is trained.
+        staged: Some of it learns nothing in some updates, and then has no gradient.
+    """
     if world_size() == 1 or not any(weights.requires_grad for weights in module.parameters()):
         return module
-    return DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
+    return DistributedDataParallel(
+        module, broadcast_buffers=False, gradient_as_bucket_view=True, find_unused_parameters=staged
+    )
 
 
 def unwrap(module: nn.Module) -> nn.Module:

@@ -17,10 +17,14 @@ from fine_tune.model.part import TrainedPart
 
 
 class Output(NamedTuple):
-    """What a model returns: float32 `logits` (B, C), L `hidden_states` (B, S, D) without the embedding output."""
+    """What a model returns: float32 `logits` (B, C), L `hidden_states` (B, S, D) without the embedding output.
+
+    `pooled` (B, D) is what the linear layer reads: the pooled output, with dropout.
+    """
 
     logits: Tensor
     hidden_states: tuple[Tensor, ...]
+    pooled: Tensor
 
 
 class Classifier(TrainedPart):
@@ -69,7 +73,8 @@ class Classifier(TrainedPart):
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor) -> Output:
         """Classify a batch; every argument is (B, S), the mask may be None if there is no padding."""
         states = self.states(input_ids, attention_mask, token_type_ids)
-        return Output(self.head(states[-1][:, 0]), states[1:])
+        pooled = self.dropout(self.pooled(states[-1][:, 0]))
+        return Output(self.classified(pooled), states[1:], pooled)
 
     def states(self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor) -> tuple[Tensor, ...]:
         """Encode a batch, see `forward`: the embedding output, then L layers (B, S, D)."""
@@ -88,8 +93,12 @@ class Classifier(TrainedPart):
 
     def head(self, first: Tensor) -> Tensor:
         """Classify by the last layer's [CLS] states (B, D): logits (B, C)."""
-        with autocast(first.device, self.product_dtype):
-            logits: Tensor = self.linear_layer(self.dropout(self.pooled(first)))
+        return self.classified(self.dropout(self.pooled(first)))
+
+    def classified(self, pooled: Tensor) -> Tensor:
+        """Map pooled output (B, D) to logits (B, C)."""
+        with autocast(pooled.device, self.product_dtype):
+            logits: Tensor = self.linear_layer(pooled)
         return logits.float()
 
     def pooled(self, first: Tensor) -> Tensor:

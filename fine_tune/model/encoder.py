@@ -17,7 +17,6 @@ from transformers import (
     AutoConfig,
     AutoModel,
     BertConfig,
-    BertModel,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
@@ -198,11 +197,14 @@ def config_of_released(state: dict[str, Tensor], values: dict[str, Any]) -> PreT
     )
 
 
-def student_encoder(source: PreTrainedConfig, sizes: dict[str, int | None], dropout: float) -> BertModel:
-    """Build a BERT with random weights and the architecture of `source`, but for the given `sizes`."""
-    config = BertConfig(**{name: getattr(source, name) for name in BERT_SIZES})
-    config.update({name: size for name, size in sizes.items() if size is not None})
-    return BertModel(with_dropout(config, dropout))
+def student_encoder(
+    source: PreTrainedConfig, sizes: dict[str, int | None], dropout: float, kind: str = "bert"
+) -> PreTrainedModel:
+    """Build a BERT or an ALBERT with random weights and the architecture of `source`, but for the given `sizes`."""
+    values = {name: getattr(source, name) for name in BERT_SIZES}
+    values |= {name: size for name, size in sizes.items() if size is not None}
+    config = AlbertConfig(**values) if kind == "albert" else BertConfig(**values)
+    return AutoModel.from_config(with_dropout(config, dropout), dtype=torch.float32)
 
 
 def sized_encoder(kind: str, cfg: SizesConfig, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:

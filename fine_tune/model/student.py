@@ -1,15 +1,17 @@
 """A student before its first update: its sizes, and where its weights come from."""
 
+import copy
 import dataclasses
 
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+import torch
+from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerFast
 
 from fine_tune.data.tokens import fingerprint, load_tokenizer
 from fine_tune.flags.shared import InitConfig, SizesConfig, StudentConfig
 from fine_tune.layer_map import LayerMap, layer_map
 from fine_tune.model.classifier import Classifier
 from fine_tune.model.copy_layers import init_attention, init_student
-from fine_tune.model.encoder import pretrained_encoder, sized_encoder, student_encoder
+from fine_tune.model.encoder import pretrained_encoder, sized_encoder, student_encoder, with_dropout
 from fine_tune.model.load import Loaded, has_own_tokenizer, load_run
 from fine_tune.model.part import TrainedPart
 from fine_tune.model.projection import ProjectedStudent
@@ -37,8 +39,8 @@ def settled_sizes(cfg: StudentConfig, architecture: str, teacher: Loaded) -> Stu
     Raises:
         ValueError: Sizes that disagree with the teacher or with each other.
     """
-    if architecture != "bert":
-        raise ValueError(f"--model {architecture}: a student is a bert")
+    if architecture == "bert" and cfg.d_emb:
+        raise ValueError(f"--d_emb {cfg.d_emb}: a BERT's embeddings are as wide as its states; leave it out")
     config = teacher.model.encoder.config
     task = TASKS[teacher.config["task"]]
     if cfg.max_seq_len not in (None, teacher.max_seq_len):
@@ -50,6 +52,7 @@ def settled_sizes(cfg: StudentConfig, architecture: str, teacher: Loaded) -> Stu
         num_hidden_layers=cfg.num_hidden_layers or max(1, config.num_hidden_layers // 2),
         d_model=cfg.d_model or config.hidden_size,
         d_ff=cfg.d_ff or config.intermediate_size,
+        d_emb=cfg.d_emb or (128 if architecture == "albert" else None),
         num_attention_heads=cfg.num_attention_heads or config.num_attention_heads,
         type_vocab_size=cfg.type_vocab_size or config.type_vocab_size,
     )
@@ -59,13 +62,21 @@ def settled_sizes(cfg: StudentConfig, architecture: str, teacher: Loaded) -> Stu
     return sizes
 
 
-def new_student(cfg: StudentConfig, teacher: Loaded, named: LayerMap | None = None) -> tuple[Classifier, Origin]:
+def new_student(
+    cfg: StudentConfig,
+    teacher: Loaded,
+    named: LayerMap | None = None,
+    architecture: str = "bert",
+    tokenizer: PreTrainedTokenizerFast | None = None,
+) -> tuple[Classifier, Origin]:
     """Build the student of settled sizes and start it as `cfg` says.
 
     Args:
         cfg: Sizes and start.
         teacher: Its teacher.
         named: Student layers that start from other layers than `--student_init` would give them.
+        architecture: `bert` or `albert`.
+        tokenizer: Its tokenizer, None for the teacher's; embeddings of other tokens are not copied.
 
     Returns:
         The student, and where each part of it comes from.
@@ -73,25 +84,44 @@ def new_student(cfg: StudentConfig, teacher: Loaded, named: LayerMap | None = No
     Raises:
         ValueError: The weights cannot be copied.
     """
+    tokenizer = tokenizer or teacher.tokenizer
+    same = fingerprint(tokenizer) == fingerprint(teacher.tokenizer)
+    assert cfg.num_class is not None and cfg.num_hidden_layers is not None
     sizes = {
         "num_hidden_layers": cfg.num_hidden_layers,
         "hidden_size": cfg.d_model,
         "intermediate_size": cfg.d_ff,
+        "embedding_size": cfg.d_emb,
         "num_attention_heads": cfg.num_attention_heads,
         "type_vocab_size": cfg.type_vocab_size,
         "max_position_embeddings": cfg.max_seq_len,
     }
-    assert cfg.num_class is not None and cfg.num_hidden_layers is not None
-    student = Classifier(student_encoder(teacher.model.encoder.config, sizes, cfg.dropout), cfg.num_class, cfg.dropout)
+    if not same:
+        sizes |= {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+    encoder = student_encoder(teacher.model.encoder.config, sizes, cfg.dropout, architecture)
+    student = Classifier(encoder, cfg.num_class, cfg.dropout)
     if cfg.student_init == "random":
         unused = cfg.ptrain_ver and has_own_tokenizer(teacher.folder)
         if unused or not cfg.init_embeddings or cfg.init_from == "pretrained":
             raise ValueError("--student_init random copies nothing: no --init_from, --no_init_embeddings, --ptrain_ver")
         return student, {"everything": "random"}
-    source = source_encoder(cfg, teacher)
+    if architecture != "bert":
+        raise ValueError(
+            f"--model {architecture}: its layers share one set of weights, so none are copied; {COPY_NOTHING}"
+        )
+    source, words = source_encoder(cfg, teacher, tokenizer)
     layers = layer_map(cfg.student_init, source.config.num_hidden_layers, cfg.num_hidden_layers) | (named or {})
-    origin = init_student(student.encoder, source, layers, cfg.init_embeddings)
+    alike = fingerprint(words) == fingerprint(tokenizer)
+    origin = init_student(student.encoder, source, layers, cfg.init_embeddings and alike)
     return student, {"source": cfg.init_from} | origin | {"classifier": "random"}
+
+
+def with_new_dropout(model: Classifier, dropout: float) -> Classifier:
+    """Build a model anew, to be trained, with its weights and another dropout."""
+    encoder = AutoModel.from_config(with_dropout(copy.deepcopy(model.encoder.config), dropout), dtype=torch.float32)
+    anew = Classifier(encoder, model.linear_layer.out_features, dropout)
+    anew.load_state_dict(model.state_dict(), assign=True)
+    return anew
 
 
 def sized_student(
@@ -171,17 +201,23 @@ def matched_to(student: Classifier, width: int) -> tuple[TrainedPart, Origin]:
     return ProjectedStudent(student, width), {"projection": f"random, {student.width} to {width}"}
 
 
-def source_encoder(cfg: StudentConfig, teacher: Loaded) -> PreTrainedModel:
-    """Give the encoder that a student's weights are copied from: the teacher's, or the pre-trained one.
+def source_encoder(
+    cfg: StudentConfig, teacher: Loaded, tokenizer: PreTrainedTokenizerFast
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """Give the encoder that a student's weights are copied from, and its tokens: the teacher's, or the pre-trained one.
 
     Raises:
         ValueError: Its tokens or its heads are not the student's.
     """
-    source = teacher.model.encoder
+    source, words = teacher.model.encoder, teacher.tokenizer
     if cfg.init_from == "pretrained":
         name = cfg.ptrain_ver or teacher.config.get("ptrain_ver", "bert-base-uncased")
-        if cfg.ptrain_ver and fingerprint(load_tokenizer(name)) != fingerprint(teacher.tokenizer):
-            raise ValueError(f"--ptrain_ver {name!r} cuts text into other tokens than the teacher: no common positions")
+        if cfg.ptrain_ver:
+            words = load_tokenizer(name)
+            if fingerprint(words) != fingerprint(tokenizer):
+                raise ValueError(
+                    f"--ptrain_ver {name!r} cuts text into other tokens than the teacher: no common positions"
+                )
         source = pretrained_encoder(name)
     elif cfg.ptrain_ver and has_own_tokenizer(teacher.folder):
         raise ValueError("--ptrain_ver has no effect without --init_from pretrained; leave it out")
@@ -197,7 +233,7 @@ def source_encoder(cfg: StudentConfig, teacher: Loaded) -> PreTrainedModel:
         raise ValueError(
             f"--num_attention_heads {cfg.num_attention_heads}: weights of {heads} cannot be copied; {COPY_NOTHING}"
         )
-    return source
+    return source, words
 
 
 COPY_NOTHING = "use --student_init random"

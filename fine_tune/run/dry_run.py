@@ -56,10 +56,10 @@ class DryRun(Session):
             }
             print_table("Dry run: nothing is written", {**self.facts, **found})
 
-    def steps(self) -> Iterator[int]:
+    def steps(self, until: int | None = None) -> Iterator[int]:
         """Number some updates."""
         start = time.perf_counter()
-        for step in super().steps():
+        for step in super().steps(until):
             yield step
             self.times.append(time.perf_counter())
             late = step > WARM_UP and self.times[-1] - start > SECONDS

@@ -49,3 +49,10 @@ def warn_of_warmup(steps: StepConfig, prefix: str = "") -> None:
             "--%swarmup_step %d is not over by the last update (%d): lr stays below its peak",
             *(prefix, steps.warmup_step, steps.total_step),
         )
+
+
+def warn_of_stage(flag: str, steps: int, duration: StepConfig) -> None:
+    """Warn of a first stage, of so many `steps`, that is not over by the last update."""
+    assert duration.total_step is not None
+    if steps >= duration.total_step:
+        logger.warning("--%s %d: the run ends at update %d, before the second stage", flag, steps, duration.total_step)

@@ -68,6 +68,7 @@ class Work(NamedTuple):
         teacher: Told of each update beforehand; None where there is none.
         watch: What the method wants watched.
         locate: Names the rows of an update, for messages.
+        staged: Whether some parameters learn nothing in some updates; several processes have to look for them.
     """
 
     modules: Mapping[str, TrainedPart]
@@ -77,6 +78,7 @@ class Work(NamedTuple):
     teacher: Teacher | None = None
     watch: Watch | None = None
     locate: Callable[[int], list[str]] | None = None
+    staged: bool = False
 
 
 class Session:
@@ -198,18 +200,23 @@ class Session:
         self.stopped_by = self.stopped_by or which
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    def updates(self) -> Iterator[Iterator[Batch]]:
-        """Give the updates that are still to be made, each as its micro-batches on the student's device."""
-        batches = self.work.batches(self.done)
+    def updates(self, until: int | None = None) -> Iterator[Iterator[Batch]]:
+        """Give the updates that are still to be made, each as its micro-batches on the student's device.
+
+        Args:
+            until: Number of the last one, for a loop that is one stage of a run; None for the run's last.
+        """
+        batches = self.work.batches(max(self.done, self.now))
         if self.work.teacher:
             batches = announced(batches, self.work.teacher)
-        for _, update in zip(self.steps(), batches, strict=False):
+        for _, update in zip(self.steps(until), batches, strict=False):
             ready = distributed.micro_batches(update, *self.models.values())
             yield (batch.to(self.work.devices[""]) for batch in ready)
 
-    def steps(self) -> Iterator[int]:
-        """Number the updates that are still to be made."""
-        for step in range(self.done + 1, self.total_step + 1):
+    def steps(self, until: int | None = None) -> Iterator[int]:
+        """Number the updates that are still to be made, see `updates`."""
+        last = self.total_step if until is None else min(until, self.total_step)
+        for step in range(max(self.done, self.now) + 1, last + 1):
             self.now = step
             yield step
 
@@ -311,5 +318,5 @@ def wrapped(work: Work) -> dict[str, nn.Module]:
     models: dict[str, nn.Module] = {}
     for prefix, module in work.modules.items():
         device = work.devices[prefix]
-        models[prefix] = distributed.wrap(module) if device == home else Elsewhere(module, device, home)
+        models[prefix] = distributed.wrap(module, work.staged) if device == home else Elsewhere(module, device, home)
     return models

@@ -11,11 +11,19 @@ from transformers import PreTrainedTokenizerFast
 
 from fine_tune.data.tokens import Split, load_tokenizer
 from fine_tune.flags.parser import Flags
-from fine_tune.flags.shared import InitConfig, RunConfig, SizesConfig, StudentConfig, TeacherConfig, TeacherRef
+from fine_tune.flags.shared import (
+    InitConfig,
+    RunConfig,
+    SizesConfig,
+    SourceConfig,
+    StudentConfig,
+    TeacherConfig,
+    TeacherRef,
+)
 from fine_tune.hardware.device import Devices
 from fine_tune.model.classifier import Classifier
-from fine_tune.model.load import Loaded, check_length, fresh_teacher, has_own_tokenizer, load_teacher
-from fine_tune.model.student import class_count, settled_sizes, sized_student
+from fine_tune.model.load import Loaded, check_length, fresh_teacher, has_own_tokenizer, load_run, load_teacher
+from fine_tune.model.student import class_count, settled_sizes, sized_student, with_new_dropout
 from fine_tune.run import preflight
 from fine_tune.tasks.table import Task
 
@@ -32,12 +40,12 @@ class Source(NamedTuple):
     """What a run starts from: its tokens and sizes come from there.
 
     Attributes:
-        tokenizer: Cuts the run's rows.
+        tokenizer: Cuts the run's rows, for what is trained.
         max_seq_len: Tokens of a row at most.
-        model: A model of those tokens: a teacher's, a student's, a fresh one; None where flags alone say the sizes.
-        loaded: The run that it was read from, if it was.
+        model: A model of those tokens: a student's, a fresh one; None where it is built of the teacher's sizes.
+        teacher: The teacher, with its own tokens, if there is one.
         settled: Groups of flags with what it decides in place of what the user left open.
-        check: Looks at it together with the rows, before anything is built.
+        check: Looks at it together with the rows, as the teacher reads them if there is one, before anything is built.
         made_from: Files that the result depends on, by the name under which `run.json` keeps their digest.
         origin: Where the weights of `model` come from, for the user.
     """
@@ -45,7 +53,7 @@ class Source(NamedTuple):
     tokenizer: PreTrainedTokenizerFast
     max_seq_len: int
     model: Classifier | None = None
-    loaded: Loaded | None = None
+    teacher: Loaded | None = None
     settled: tuple[Any, ...] = ()
     check: Callable[[Split], None] = lambda rows: None
     made_from: Mapping[str, Path] = MappingProxyType({})
@@ -57,14 +65,50 @@ def read_teacher(settings: Settings) -> Source:
     flags, task, devices = settings
     ref, sizes = flags[TeacherRef], flags[StudentConfig]
     teacher = load_teacher(ref, task, sizes.ptrain_ver)
+    tokenizer = load_tokenizer(sizes.tokenizer, "--tokenizer") if sizes.tokenizer else teacher.tokenizer
     settled = (
         dataclasses.replace(ref, tckpt=teacher.step),
         settled_sizes(sizes, flags[RunConfig].model, teacher),
     )
     return Source(
-        teacher.tokenizer, teacher.max_seq_len, teacher.model, teacher, settled,
+        tokenizer, teacher.max_seq_len, None, teacher, settled,
         check=partial(preflight.check_teacher, teacher, device=devices.teacher),
         made_from={"teacher_sha256": teacher.checkpoint},
+    )  # fmt: skip
+
+
+def read_student(settings: Settings) -> Source:
+    """Read the student that `--src_experiment` names, to be trained further; and the teacher, if the run has one.
+
+    Raises:
+        FileNotFoundError: No such run or checkpoint.
+        ValueError: It is of another task, or the new run would be its own source.
+    """
+    flags, task, devices = settings
+    cfg, source, ref = flags[RunConfig], flags[SourceConfig], flags.get(TeacherRef)
+    if source.src_experiment == cfg.experiment:
+        raise ValueError(
+            f"--experiment {cfg.experiment}: is the source; its run is left as it is, so give another name"
+        )
+    loaded = load_run(source.src_experiment, cfg.model, task, source.src_ckpt, None, "--src_ckpt")
+    dropout = float(loaded.config["dropout"]) if source.dropout is None else source.dropout
+    settled: tuple[Any, ...] = (dataclasses.replace(source, src_ckpt=loaded.step, dropout=dropout),)
+    made_from = {"source_sha256": loaded.checkpoint}
+    teacher = None
+    if ref:
+        teacher = load_teacher(ref, task, None)
+        settled += (dataclasses.replace(ref, tckpt=teacher.step),)
+        made_from["teacher_sha256"] = teacher.checkpoint
+
+    def check(rows: Split) -> None:
+        preflight.check_run(loaded, task)
+        if teacher:
+            preflight.check_teacher(teacher, rows, devices.teacher)
+
+    origin = {"everything": f"{loaded.folder.name}, checkpoint {loaded.step}"}
+    return Source(
+        loaded.tokenizer, loaded.max_seq_len, with_new_dropout(loaded.model, dropout), teacher, settled,
+        check=check, made_from=made_from, origin=origin,
     )  # fmt: skip
 
 

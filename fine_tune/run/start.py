@@ -14,7 +14,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import nn
 
-from fine_tune.data.batches import batch_tokens, row_ids, trial_updates, updates_of
+from fine_tune.data.batches import SHUFFLED, Deal, batch_tokens, row_ids, trial_updates, updates_of
 from fine_tune.data.tokens import Split, load_labelled
 from fine_tune.files import digest
 from fine_tune.flags.parser import Flags
@@ -28,6 +28,7 @@ from fine_tune.flags.shared import (
     SpeedConfig,
     StepConfig,
     StudentConfig,
+    TeacherPlace,
     TeacherRef,
 )
 from fine_tune.hardware import rank
@@ -65,8 +66,9 @@ def resolve(flags: Flags) -> Settings:
     Raises:
         ValueError: Flags that contradict each other or the machine.
     """
-    cfg, outputs, precision = flags[RunConfig], flags.get(OutputsConfig), flags[PrecisionConfig]
-    tdevice_id = outputs.tdevice_id if outputs else None
+    cfg, precision = flags[RunConfig], flags[PrecisionConfig]
+    place = flags.get(OutputsConfig) or flags.get(TeacherPlace)
+    tdevice_id = place.tdevice_id if place else None
     own = {prefix: flags.values().get(f"{prefix}device_id") for prefix in flags.parts}
     # run_fine_tune.py has another spelling of --device_id.
     typed = "--num_gpu" if any(word.partition("=")[0] == "--num_gpu" for word in flags.command) else "--device_id"
@@ -90,6 +92,7 @@ class Prepared(NamedTuple):
         devices: Where its models will be.
         source: Where its tokens and sizes come from.
         rows: The rows to train on.
+        teacher_rows: The same as the teacher reads them; the same object where its tokens are the student's.
     """
 
     flags: Flags
@@ -97,12 +100,13 @@ class Prepared(NamedTuple):
     devices: Devices
     source: Source
     rows: Split
+    teacher_rows: Split
 
     @property
     def teacher(self) -> Loaded:
-        """The run that the source was read from: the teacher."""
-        assert self.source.loaded is not None
-        return self.source.loaded
+        """The run's teacher."""
+        assert self.source.teacher is not None
+        return self.source.teacher
 
     @property
     def layers(self) -> tuple[int, int]:
@@ -128,7 +132,11 @@ def prepare(settings: Settings, read: Callable[[Settings], Source] = read_teache
     set_up_process(cfg.seed, devices.student)
     check_free(cfg, flags.get(TeacherRef))
     source = read(settings)
-    rows = load_labelled(task, cfg.dataset, source.tokenizer, source.max_seq_len)
+    rows = teacher_rows = load_labelled(task, cfg.dataset, source.tokenizer, source.max_seq_len)
+    if source.teacher:
+        teacher_rows = load_labelled(task, cfg.dataset, source.teacher.tokenizer, source.teacher.max_seq_len)
+        teacher_rows = rows if teacher_rows.key == rows.key else teacher_rows
+        check_segments(source.teacher.model, teacher_rows)
     if source.model:
         check_segments(source.model, rows)
     steps, epochs = settled_duration(flags[StepConfig], flags[EpochConfig], len(rows), cfg.batch_size)
@@ -142,11 +150,11 @@ def prepare(settings: Settings, read: Callable[[Settings], Source] = read_teache
             for prefix, own in {"": flags, **parts}.items():
                 preflight.check_schedule(own[StepConfig], prefix)
             preflight.check_rows(rows, source.tokenizer)
-            source.check(rows)
+            source.check(teacher_rows)
     else:
         for prefix, own in {"": flags, **parts}.items():
             warn_of_warmup(own[StepConfig], prefix)
-    return Prepared(flags, task, devices, source, rows)
+    return Prepared(flags, task, devices, source, rows, teacher_rows)
 
 
 def build_student(run: Prepared, matched: bool = True, named: LayerMap | None = None) -> tuple[TrainedPart, Origin]:
@@ -164,7 +172,9 @@ def build_student(run: Prepared, matched: bool = True, named: LayerMap | None = 
         ValueError: Weights that cannot be copied, or a student larger than its teacher.
     """
     assert run.teacher.model.linear_layer.weight.dtype == torch.float32, "build the student before open_teacher"
-    classifier, origin = new_student(run.flags[StudentConfig], run.teacher, named)
+    classifier, origin = new_student(
+        run.flags[StudentConfig], run.teacher, named, run.flags[RunConfig].model, run.source.tokenizer
+    )
     check_segments(classifier, run.rows, "--type_vocab_size")
     if run.flags[RunConfig].preflight:
         with preflight.way_out():
@@ -181,13 +191,18 @@ def open_teacher(run: Prepared, needs: Needs) -> Teacher:
     Raises:
         ValueError: The cache asked for does not fit the method, the budget or the disk.
     """
+    if needs.level == "states" and run.teacher_rows is not run.rows:
+        raise ValueError(
+            f"the student's tokens are not the teacher's, but {run.flags.method} matches all of them; methods that "
+            "match [CLS] or logits take both; else leave --tokenizer out"
+        )
     model = run.teacher.model
     place(model, run.devices.teacher, run.flags)
     top = max(needs.layers, default=-1)
     unread = set(range(model.num_layers)) - set(needs.layers) if needs.every else range(top + 1, model.num_layers)
     if unread and (needs.every or needs.level == "states"):
         logger.warning("teacher layers that teach nobody: %s", ", ".join(str(layer + 1) for layer in sorted(unread)))
-    return live_or_cached(run.teacher, run.devices, run.rows, needs, run.flags)
+    return live_or_cached(run.teacher, run.devices, run.teacher_rows, needs, run.flags)
 
 
 def start(
@@ -198,6 +213,8 @@ def start(
     origin: Origin | None = None,
     layer_map: LayerMap | None = None,
     watch: Watch | None = None,
+    deal: Deal = SHUFFLED,
+    staged: bool = False,
 ) -> Session:
     """Put what is trained in its place, create the run's folder, tell the user, open the session.
 
@@ -208,6 +225,8 @@ def start(
         origin: Where the student's weights come from, for the user.
         layer_map: The teacher layer that each student layer follows, if the method has such a map.
         watch: What the method wants watched.
+        deal: The order of the rows, and what they are contrasted with.
+        staged: Whether some parameters learn nothing in some updates.
 
     Raises:
         ValueError: The run does not fit on the disk, or continues with other things than it began with.
@@ -224,14 +243,16 @@ def start(
     if cfg.preflight:
         with preflight.way_out():
             preflight.check_disk(cfg, flags[Pace], total, modules.values())
-            preflight.check_memory(expected_memory(run, modules, teacher), run.devices.student)
-    batches, locate = partial(updates_of, cfg, run.rows), partial(row_ids, cfg, run.rows)
-    work = Work(modules, run.devices.parts, updater, batches, teacher, watch, locate)
+            preflight.check_memory(expected_memory(run, modules, teacher, deal), run.devices.student)
+    other = None if run.teacher_rows is run.rows else run.teacher_rows
+    batches = partial(updates_of, cfg, run.rows, teacher=other, deal=deal)
+    locate = partial(row_ids, cfg, run.rows, deal=deal)
+    work = Work(modules, run.devices.parts, updater, batches, teacher, watch, locate, staged)
     values = needed_by_readers(run, modules[""]) | flags.values() | {"method": flags.method}
     if layer_map:
         values["layer_map"] = written(layer_map)
     beside = {prefix: part_config(run, prefix, module) for prefix, module in modules.items() if prefix}
-    session = open_session(run, work, {"": values, **beside}, total)
+    session = open_session(run, work, {"": values, **beside}, total, deal)
     print_table(f"Run: {flags.method}", values | {"rows": len(run.rows), "devices": run.devices.names()})
     for prefix, config in beside.items():
         print_table(f"Part: {prefix.rstrip('_')}", config)
@@ -240,19 +261,21 @@ def start(
     }
     parts = {name: f"{text:<22} {learns.get(name, '')}".rstrip() for name, text in (origin or {}).items()}
     if told := parts | {name: text for name, text in learns.items() if name not in parts}:
-        print_table("Student" if learns or run.source.loaded else "Model", told)
+        print_table("Student" if learns or run.source.teacher else "Model", told)
     return session
 
 
-def open_session(run: Prepared, work: Work, configs: Mapping[str, dict[str, object]], total_step: int) -> Session:
+def open_session(
+    run: Prepared, work: Work, configs: Mapping[str, dict[str, object]], total_step: int, deal: Deal
+) -> Session:
     """Create a run's folder, or find that of a run that continues; open its session. `--dry_run` creates nothing."""
     cfg, pace, modules = run.flags[RunConfig], run.flags[Pace], work.modules
     if cfg.dry_run:
         size = preflight.disk_use(pace, total_step, modules.values()) / 1e9
         facts = {"rows": len(run.rows), "tokens": int(run.rows.offsets[-1]), "disk": f"at most {size:.2f} GB"}
-        expected = memory.taken(run.devices.student) + expected_memory(run, modules, work.teacher)
+        expected = memory.taken(run.devices.student) + expected_memory(run, modules, work.teacher, deal)
         facts["memory, expected"] = f"{expected / 1e9:.2f} GB"
-        tried = trial_updates(cfg, run.rows, total_step, WARM_UP - 1)
+        tried = trial_updates(work.batches, batch_tokens(cfg, run.rows, total_step, deal), WARM_UP - 1)
         return DryRun(work._replace(batches=lambda done: tried), cfg.folder, total_step, facts)
     own_dropout(cfg.seed)
     made_from = {name: digest(file) for name, file in run.source.made_from.items()} | {"data": run.rows.key}
@@ -264,11 +287,11 @@ def open_session(run: Prepared, work: Work, configs: Mapping[str, dict[str, obje
     return Session(work, cfg.folder, board, pace, total_step, Snapshot(cfg.folder, modules.values(), work.updater))
 
 
-def expected_memory(run: Prepared, modules: Mapping[str, TrainedPart], teacher: Teacher | None) -> int:
+def expected_memory(run: Prepared, modules: Mapping[str, TrainedPart], teacher: Teacher | None, deal: Deal) -> int:
     """Estimate the bytes that a run will take on the student's device beyond what it has."""
     cfg, home, total = run.flags[RunConfig], run.devices.student, run.flags[StepConfig].total_step
     assert total is not None
-    tokens = -(-batch_tokens(cfg, run.rows, total) // (cfg.accum_step * rank.world_size()))
+    tokens = -(-batch_tokens(cfg, run.rows, total, deal) // (cfg.accum_step * rank.world_size()))
     here = [module for prefix, module in modules.items() if run.devices.parts[prefix] == home]
     runs = isinstance(teacher, LiveTeacher) and run.devices.teacher == home
     return memory.needed(here, run.teacher.model if runs else None, tokens, run.flags)
@@ -288,7 +311,8 @@ def new_part(run: Prepared, prefix: str, module: TrainedPart) -> Part:
     classifier, alone = without_projection(module), rank.world_size() == 1
     on_cpu = run.devices.parts[prefix].type == "cpu"
     if isinstance(classifier, Classifier) and on_cpu and alone and run.flags[SpeedConfig].lazy_embedding:
-        lazy = cast(nn.Embedding, classifier.encoder.get_input_embeddings())
+        words = cast(nn.Embedding, classifier.encoder.get_input_embeddings())
+        lazy = words if words.weight.requires_grad else None
     return Part(module.clipped(), flags[OptimConfig], steps.total_step, steps.warmup_step, lazy)
 
 

@@ -39,6 +39,21 @@ BLOCK = 16384
 """Rows in memory at once."""
 
 
+def logits_bank(loaded: Loaded) -> Path:
+    """Name the bank of a model's logits."""
+    return loaded.folder / f"logitsbank-{loaded.step}.pt"
+
+
+def layer_bank(loaded: Loaded, layer: int) -> Path:
+    """Name the bank of a model's [CLS] states after a 0-based layer."""
+    return loaded.folder / f"membank{layer}.pt"
+
+
+def pooled_bank(loaded: Loaded) -> Path:
+    """Name the bank of a model's pooled output."""
+    return loaded.folder / "membank.pt"
+
+
 def made_from(loaded: Loaded, rows: Split) -> dict[str, Any]:
     """Say what outputs are made from; two files whose answers agree hold the same."""
     return {

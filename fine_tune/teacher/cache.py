@@ -24,6 +24,7 @@ from fine_tune.hardware import distributed
 from fine_tune.hardware.device import Devices, to_device
 from fine_tune.model.classifier import Classifier
 from fine_tune.model.load import Loaded
+from fine_tune.teacher.banked import banked_teacher
 from fine_tune.teacher.live import LiveTeacher
 from fine_tune.teacher.protocol import LEVELS, Needs, Teacher, TeacherOutput
 from fine_tune.teacher.store import GB, TOKENS_AT_ONCE, Store, fill_store, store_of
@@ -95,6 +96,8 @@ def live_or_cached(loaded: Loaded, devices: Devices, split: Split, needs: Needs,
         ValueError: The level asked for is not enough, or the size is over the budget or the disk.
     """
     cfg, cache, home = flags[RunConfig], flags[OutputsConfig], devices.student
+    if cache.teacher_cache == "bank":
+        return banked_teacher(loaded, split, needs, devices.teacher, home)
     apart = devices.teacher.type == "cpu" and not cfg.pad_to_max and not flags[SpeedConfig].compile
     live = LiveTeacher(loaded.model, devices.teacher, needs.layers, apart, home, 1 if needs.level == "cls" else None)
     if cache.teacher_cache == "none":

@@ -19,11 +19,13 @@ class Needs(NamedTuple):
         level: One of `LEVELS`.
         layers: Layers whose states it reads: 0-based, -1 the embedding.
         every: Whether the method is meant to read every layer, so that one which it does not is worth a warning.
+        unit: Whether only the direction of states counts, so that normalised ones do as well.
     """
 
     level: str
     layers: tuple[int, ...] = ()
     every: bool = False
+    unit: bool = False
 
 
 class TeacherOutput(NamedTuple):

@@ -9,9 +9,19 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from fine_tune.flags.option import DEVICE_ID, NOT_NEGATIVE, POSITIVE, Checked, flag
+from fine_tune.flags.inherited import let_inherit
+from fine_tune.flags.option import DEVICE_ID, NOT_NEGATIVE, POSITIVE, SHARE, Checked, flag
 from fine_tune.flags.parser import Parser
-from fine_tune.flags.shared import PART_GROUPS, STUDENT_GROUPS, OutputsConfig
+from fine_tune.flags.shared import (
+    CONTINUED_GROUPS,
+    PART_GROUPS,
+    SIZED_GROUPS,
+    STUDENT_GROUPS,
+    OutputsConfig,
+    SourceConfig,
+    TeacherPlace,
+    TeacherRef,
+)
 
 
 @dataclass(frozen=True)
@@ -116,6 +126,92 @@ class PkdProbeConfig(Checked):
     student_indices: str | None = flag("1-based student layers that learn them, such as 6,5,4", None)
 
 
+@dataclass(frozen=True)
+class MatchConfig(Checked):
+    """Losses and stages."""
+
+    use_hidden_loss: bool = flag("learn the teacher's hidden states", False)
+    use_classify_loss: bool = flag("learn logits and labels, and contrast labels", False)
+    cls_steps: int = flag(
+        "updates of the hidden loss alone, after which the classification losses take its place; 0: all at once",
+        0,
+        NOT_NEGATIVE,
+    )
+    softmax_temp: float = flag("temperature of the soft targets", 1.0, POSITIVE)
+    soft_weight: float = flag("share of the soft target loss; the hard target loss has the rest", 0.2, SHARE)
+    mu: float = flag(
+        "weight of the hidden state loss of each student layer; of their sum, not of their mean", 100.0, NOT_NEGATIVE
+    )
+    ce_weight: float = flag("share of the losses on logits; the supervised contrast has the rest", 1.0, SHARE)
+    scl_temp: float = flag("temperature of the supervised contrast", 0.1, POSITIVE)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (self.use_hidden_loss or self.use_classify_loss):
+            raise ValueError("nothing to learn: give --use_hidden_loss, --use_classify_loss, or both")
+        if self.cls_steps and not (self.use_hidden_loss and self.use_classify_loss):
+            raise ValueError(
+                f"--cls_steps {self.cls_steps}: the first stage needs --use_hidden_loss, the second --use_classify_loss"
+            )
+
+
+@dataclass(frozen=True)
+class NegativesConfig(Checked):
+    """The rows that each row is contrasted with."""
+
+    neg_num: int = flag("how many of them", 20, POSITIVE)
+    defined_by_label: bool = flag("take rows of other labels only", False)
+
+
+@dataclass(frozen=True)
+class ContrastConfig(NegativesConfig):
+    """Contrast of the pooled output, and its stages."""
+
+    two_stage: bool = flag("contrast alone at first", False)
+    contrast_steps: int = flag("updates of contrast alone at first", 0, NOT_NEGATIVE)
+    softmax_temp: float = flag("temperature of the contrast", 0.07, POSITIVE)
+    logit_loss_weight: float = flag("share of the soft target loss; the hard target loss has the rest", 0.2, SHARE)
+    membank_device: int | None = flag(
+        "number of the GPU that keeps the bank (default, and -1: it stays on disk)", None, DEVICE_ID
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.contrast_steps and not self.two_stage:
+            raise ValueError(f"--contrast_steps {self.contrast_steps} has no effect without --two_stage")
+
+
+@dataclass(frozen=True)
+class LayerContrastConfig(NegativesConfig):
+    """Contrast of every layer, and its stages."""
+
+    contrast_steps: int = flag("updates of contrast alone at first", 0, NOT_NEGATIVE)
+    contrast_temp: float = flag("temperature of the contrast", 0.07, POSITIVE)
+    contrast_weight: float = flag(
+        "weight of the contrast of each layer beside the losses on logits; of their sum, not of their mean",
+        1.0,
+        NOT_NEGATIVE,
+    )
+    softmax_temp: float = flag("temperature of the soft targets", 1.0, POSITIVE)
+    soft_label_weight: float = flag("share of the soft target loss; the hard target loss has the rest", 0.2, SHARE)
+
+
+@dataclass(frozen=True)
+class SclConfig(Checked):
+    """The loss."""
+
+    scl_temp: float = flag("temperature of the supervised contrast", 0.1, POSITIVE)
+
+
+@dataclass(frozen=True)
+class ShareConfig(Checked):
+    """The losses on logits."""
+
+    softmax_temp: float = flag("temperature of the soft targets", 1.0, POSITIVE)
+    soft_weight: float = flag("share of the soft target loss; the hard target loss has the rest", 0.5, SHARE)
+    freeze_encoder: bool = flag("train the classifier alone", False)
+
+
 class Method(NamedTuple):
     """A row of the table.
 
@@ -126,6 +222,8 @@ class Method(NamedTuple):
         fixed: Flags of the script that make it this method; `true` stands for a switch.
         needs: The most it asks of a teacher: `none`, `logits`, `cls` or `states`, see `teacher.protocol`.
         gated: Whether gates are trained with the student, under flags of their own.
+        defaults: Defaults of flags that are the script's own.
+        files: Scripts that write what it reads of its teacher, with their flags.
     """
 
     name: str
@@ -134,6 +232,8 @@ class Method(NamedTuple):
     fixed: Mapping[str, str] = MappingProxyType({})
     needs: str = "states"
     gated: bool = False
+    defaults: Mapping[str, Any] = MappingProxyType({})
+    files: tuple[tuple[str, ...], ...] = ()
 
 
 KD = (*STUDENT_GROUPS, LogitConfig, OutputsConfig)
@@ -144,6 +244,16 @@ ALP = (*HIDDEN, MapConfig, AlpConfig, OutputsConfig)
 LAD = (*HIDDEN, MapConfig, GateConfig, ChainConfig, OutputsConfig)
 LAD_NO = (*HIDDEN, MapConfig, GateConfig, OutputsConfig)
 LAD_PROBE = (*HIDDEN, LadProbeConfig, GateConfig, OutputsConfig)
+OFFLINE = (*SIZED_GROUPS, LogitConfig)
+MATCH = (*STUDENT_GROUPS, MatchConfig, MapConfig, OutputsConfig)
+CONTRAST = (*STUDENT_GROUPS, ContrastConfig, OutputsConfig)
+LAYER_CONTRAST = (*STUDENT_GROUPS, LayerContrastConfig, MapConfig, TeacherPlace)
+SCL = (*CONTINUED_GROUPS, SclConfig)
+KD_FROM = (*CONTINUED_GROUPS, TeacherRef, ShareConfig, OutputsConfig)
+
+MATCH_SCRIPT, CONTRAST_SCRIPT = "run_fine_tune_distill_mgpu", "run_fine_tune_contrast_distill"
+SLOW = {"lr": 3e-5}
+"""The learning rate of the BoolQ and MNLI documents."""
 
 METHODS = {
     method.name: method
@@ -164,6 +274,37 @@ METHODS = {
         Method("lad_user_defined", "run_probing_lad", LAD_PROBE, {"probing_exp": "lad_user_defined"}, gated=True),
         Method("partial_lad", "run_probing_lad", LAD_PROBE, {"probing_exp": "partial_lad"}, gated=True),
         Method("lad_cls", "run_probing_lad", LAD_PROBE, {"probing_exp": "lad_cls"}, "cls", gated=True),
+        Method(
+            "offline",
+            "run_fine_tune_distill",
+            OFFLINE,
+            needs="none",
+            defaults=SLOW | {"soft_weight": 1.0, "hard_weight": 1.0},
+            files=(("run_fine_tune_gen_logits",),),
+        ),
+        Method("match", MATCH_SCRIPT, MATCH, {"use_hidden_loss": "true", "use_classify_loss": "true"}, defaults=SLOW),
+        Method("match_hidden", MATCH_SCRIPT, MATCH, {"use_hidden_loss": "true"}, defaults=SLOW),
+        Method("match_classify", MATCH_SCRIPT, MATCH, {"use_classify_loss": "true"}, "logits", defaults=SLOW),
+        Method("contrast", CONTRAST_SCRIPT, CONTRAST, needs="logits", defaults=SLOW, files=(("build_membank",),)),
+        Method(
+            "contrast_two_stage",
+            CONTRAST_SCRIPT,
+            CONTRAST,
+            {"two_stage": "true"},
+            "logits",
+            defaults=SLOW,
+            files=(("build_membank",),),
+        ),
+        Method(
+            "layerwise_contrast",
+            "run_layerwise_contrast_distill",
+            LAYER_CONTRAST,
+            needs="none",
+            defaults=SLOW,
+            files=(("build_logitsbank",), ("build_membank", "--layer_wise")),
+        ),
+        Method("scl", "train_scl_from_ckpt", SCL, needs="none", defaults=SLOW),
+        Method("kd_from_ckpt", "train_kd_from_ckpt", KD_FROM, needs="logits", defaults=SLOW),
     )
 }
 OLDER_NAMES = {"ft": "fine_tune", "pkd": "pkd-hidden", "pkd-user-defined": "pkd_hidden_user_defined"}
@@ -206,5 +347,7 @@ def method_parser(script: str, doc: str | None, **defaults: Any) -> Parser:
         return max(fits, key=lambda row: len(row.fixed)).name
 
     parser = Parser(doc, rows[0].groups, {"gate_": gates} if rows[0].gated else {}, repeats=True, name_method=name)
-    parser.set_defaults(**(rates | defaults))
+    parser.set_defaults(**(rates | dict(rows[0].defaults) | defaults))
+    if SourceConfig in rows[0].groups:
+        let_inherit(parser)
     return parser
