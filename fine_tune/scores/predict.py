@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 
 from fine_tune.data.tokens import Split
 from fine_tune.files import write_text, write_tsv
@@ -30,6 +31,21 @@ def predict(model: Classifier, split: Split, batch_size: int, device: torch.devi
     for rows in parts[rank.rank() :: rank.world_size()]:
         logits[rows] = model(**to_device(split.inputs(rows), device)).logits
     return distributed.add_up(logits).cpu()
+
+
+@torch.no_grad()
+def encode(
+    model: Classifier, split: Split, batch_size: int, device: torch.device, pooled: bool = False
+) -> NDArray[np.float32]:
+    """Give the last state of [CLS], or its pooled output, of every row: (N, D), in the order of the file."""
+    check_segments(model, split)
+    model.eval()
+    order = np.argsort(split.lengths, kind="stable")
+    vectors = np.empty((len(split), model.width), np.float32)
+    for rows in (order[at : at + batch_size] for at in range(0, len(order), batch_size)):
+        out = model(**to_device(split.inputs(rows), device))
+        vectors[rows] = (out.pooled if pooled else out.hidden_states[-1][:, 0]).float().cpu().numpy()
+    return vectors
 
 
 def save_prediction(file: Path, split: Split, logits: torch.Tensor) -> None:
