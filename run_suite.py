@@ -6,10 +6,10 @@ r"""Compare methods: run what is missing, with every seed; then one table, every
 
 A row is METHOD or NAME=METHOD; its runs are the experiments SUITE-ROW-SEED. Interrupted, the same command continues.
 All students have the same number of updates and, for each seed, the same start and order of the data, unless `--set`
-says otherwise. The last checkpoints count; `--select_on train_select` chooses them, and `--sweep` hyper-parameters, on
-5 % of the training rows instead. The dev split is scored once, at the end. Writes `report.md`,
-`report.csv`, `pairs.csv`, `report.png` and the logs of the runs into `data/suites/SUITE/`. How pairs are tested:
-`fine_tune/compare/statistics.py`.
+says otherwise; `--set ROW.after=OTHER` lets ROW continue the run of OTHER, or learn from it offline. The last
+checkpoints count; `--select_on train_select` chooses them, and `--sweep` hyper-parameters, on 5 % of the training rows
+instead. The dev split is scored once, at the end. Writes `report.md`, `report.csv`, `pairs.csv`, `report.png` and the
+logs of the runs into `data/suites/SUITE/`. How pairs are tested: `fine_tune/compare/statistics.py`.
 """
 
 from collections.abc import Sequence

@@ -295,17 +295,59 @@ def test_tasks_with_other_metrics(task, data, run, encoder, made):
     assert mcnemar == ([] if task == "stsb" else ["mcnemar_p_seed_1", "mcnemar_p_seed_2"])
 
 
+SIZES = {
+    "d_model": 16, "d_ff": 32, "num_attention_heads": 2, "num_hidden_layers": 2, "max_seq_len": 24,
+    "init_exp": "teacher", "init_start": 2, "init_step": 2,
+}  # fmt: skip
+"""With which an offline student starts as the others do."""
+
+
 @pytest.mark.slow
 def test_every_method_can_be_compared_and_all_start_alike(data, run, teacher, made):
     """The learning rate of the first update is 0: a student of one update is as it started."""
     maps = [f"{row}.gate_indices={gates}" for row, gates in (("lad_user_defined", "2,4"), ("partial_lad", "2"))]
     maps += [f"{row}_user_defined.teacher_indices=2,4" for row in ("pkd_hidden", "pkd_cls")]
+    maps += [f"offline.{name}={value}" for name, value in SIZES.items()]
+    maps += ["scl.after=match_hidden", "kd_from_ckpt.after=scl", "neg_num=3"]
     own = [word for setting in maps for word in ("--set", setting)]
     run("run_suite", *QUICK, *own, "--seeds", "1", "--total_step", 1, "--methods", ",".join(METHODS))
     assert [row["row"] for row in suite(data)] == ["teacher", *METHODS] and suite(data)[1]["accuracy_sd"] == ""
     start = data.state("s-fine_tune-1", 1)
     for row in METHODS:
-        assert all(value.equal(start[key]) for key, value in data.state(f"s-{row}-1", 1).items()), row
+        alike = {key: value for key, value in start.items() if row != "offline" or "linear_layer" not in key}
+        assert all(value.equal(data.state(f"s-{row}-1", 1)[key]) for key, value in alike.items()), row
+    text = (data.root / "suites" / "s" / "report.md").read_text(encoding="utf-8")
+    assert "1; scl goes on from match_hidden, whose updates come before; kd_from_ckpt goes on from scl" in text
+    written = [name for name in made if "build_" in name or "gen_logits" in name]
+    assert written == [
+        "s-offline-1-run_fine_tune_gen_logits", "s-contrast-1-build_membank",
+        "s-layerwise_contrast-1-build_logitsbank", "s-layerwise_contrast-1-build_membank",
+    ]  # fmt: skip
+
+
+def test_a_chain_of_assistants_is_a_row_after_a_row(data, run, teacher, made):
+    """Of each seed its own."""
+    sizes = [word for name, value in SIZES.items() if name[:4] != "init" for word in ("--set", f"{name}={value}")]
+    chain = ("--methods", "TA=offline,small=offline", "--set", "small.after=TA", "--set", "small.num_hidden_layers=1")
+    run("run_suite", *QUICK, *sizes, *chain, "--seeds", "1,2", "--total_step", 1)
+    for seed in (1, 2):
+        assert data.config(f"s-small-{seed}")["dataset"] == f"s-TA-{seed}_bert_sst2"
+        assert data.config(f"s-TA-{seed}")["dataset"] == "teacher_bert_sst2"
+    before = len(made)
+    run("run_suite", *QUICK, *sizes, *chain, "--seeds", "1,2", "--total_step", 1)
+    assert len(made) == before  # nothing is missing
+
+
+@pytest.mark.parametrize(("methods", "settings", "told"), [
+    ("match_hidden,scl", ["match_hidden.use_classify_loss=true"], "row scl: say which row it continues: --set scl"),
+    ("scl,match_hidden", ["scl.after=match_hidden"], "OTHER stands before ROW in --methods"),
+    ("kd,lad", ["lad.after=kd"], "--set lad.after=kd: lad has no use for it, as scl, kd_from_ckpt and offline have"),
+    ("kd,scl", ["after=kd"], "write ROW.after=OTHER"),
+    ("kd,scl", ["scl.after=kd", "scl.src_ckpt=3"], "src_ckpt is given by the suite"),
+])  # fmt: skip
+def test_a_row_after_a_row_that_cannot_be_is_refused(methods, settings, told, data, teacher, refused):
+    own = [word for setting in settings for word in ("--set", setting)]
+    assert told in refused("run_suite", *QUICK, *own, "--seeds", "1", "--total_step", 1, "--methods", methods)
 
 
 def spoil_dev(data):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fine_tune.compare.results import prediction_file, read_prediction, score
-from fine_tune.compare.suite import TEACHER, Row, Run, Suite, read_if_there
+from fine_tune.compare.suite import TEACHER, Row, Run, Suite, follows, read_if_there
 from fine_tune.compare.train import call
 from fine_tune.data.tokens import Split, load_split
 from fine_tune.files import write_json
@@ -145,18 +145,22 @@ def facts(suite: Suite, runs: Sequence[Run], chosen: Mapping[str, list[Choice]],
 
     def method(row: Row) -> str:
         name = row.name if row.name == row.method.name else f"{row.name}={row.method.name}"
-        return " ".join([name, *(f"{key}={value}" for key, value in row.settings.items())])
+        own = {"after": row.after} | row.settings if row.after else row.settings
+        return " ".join([name, *(f"{key}={value}" for key, value in own.items())])
 
     ref, rows = suite.teacher, {run.row.name: run.row for run in runs}
     seen = read_if_there(chosen[TEACHER][0].folder / "config.json").get("dataset", "train")
     known = " (which the teacher was trained on)" if seen == "train" else ""
+    updates = ", ".join(sorted({str(run.last_step) for run in runs}))
+    for row in rows.values():
+        updates += f"; {row.name} goes on from {row.after}, whose updates come before" if follows(row) else ""
     steps = "; ".join(f"{row} {', '.join(str(c.step) for c in own)}" for row, own in chosen.items() if row != TEACHER)
     return {
         "command": f"`{shlex.join(['python', *(word for word in argv if word != '--report_only')])}`",
         "commit": all_of("commit") + (" (runs of different code)" if "," in all_of("commit") else ""),
         "machine": f"{all_of('machine')}, GPUs {all_of('gpus').strip('[]') or 'none'}, torch {all_of('torch')}",
         "seeds": ", ".join(map(str, suite.seeds)),
-        "updates of every student": ", ".join(sorted({str(run.last_step) for run in runs})),
+        "updates of every student": updates,
         "teacher": f"{ref['teacher_exp']}, checkpoint {ref['tckpt']}, trained on {seen}",
         "rows": "; ".join(map(method, rows.values())),
         "checkpoints": f"the best on train_select{known}: {steps}" if suite.select else "the last",

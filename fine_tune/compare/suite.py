@@ -3,6 +3,7 @@
 A suite has rows, each a method with its settings, and runs each row with each seed as the experiment SUITE-ROW-SEED.
 """
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,15 +11,16 @@ from typing import Any, NamedTuple
 
 from fine_tune.files import digest, read_json
 from fine_tune.flags.parser import Parser
-from fine_tune.flags.shared import RunConfig
+from fine_tune.flags.shared import RunConfig, SourceConfig
 from fine_tune.path import experiment_name, run_dir, suite_dir
 from fine_tune.tasks.table import Task
-from fine_tune.train.methods import Method, method_named, method_parser
+from fine_tune.train.methods import METHODS, Method, method_named, method_parser
 
 OWN = {
     *("experiment", "task", "model", "dataset", "seed", "ckpt_step", "device_id"),
     *("overwrite", "resume", "dry_run", "keep_last"),
     *("teacher_exp", "tmodel", "tckpt", "tdevice_id", "total_step", "epoch", "from_config", "help"),
+    *("src_experiment", "src_ckpt"),
 }
 """Flags that are the suite's to give."""
 TEACHER = "teacher"
@@ -29,11 +31,19 @@ LAST_ONLY = 10**9
 
 @dataclass
 class Row:
-    """A row of the comparison: its name, its method, and the settings that are not the script's defaults."""
+    """A row of the comparison.
+
+    Attributes:
+        name: Its name.
+        method: Its method.
+        settings: Flags that are not the script's defaults.
+        after: Row whose run, of the same seed, it continues, or learns from in the teacher's place; "" for none.
+    """
 
     name: str
     method: Method
     settings: dict[str, str] = field(default_factory=dict)
+    after: str = ""
 
 
 @dataclass
@@ -80,7 +90,17 @@ class Suite:
 
 
 class Run(NamedTuple):
-    """A run of a suite: a row with a seed, the command line that makes it, the script and what it reads from that."""
+    """A run of a suite: a row with a seed.
+
+    Attributes:
+        row: The row.
+        seed: The seed.
+        experiment: Its name.
+        folder: Its folder.
+        words: The command line that makes it.
+        asked: What its script reads from that, and the script.
+        files: Commands that write what it reads, script and words.
+    """
 
     row: Row
     seed: int
@@ -88,6 +108,7 @@ class Run(NamedTuple):
     folder: Path
     words: list[str]
     asked: dict[str, Any]
+    files: list[tuple[str, list[str]]]
 
     @property
     def last_step(self) -> int:
@@ -142,6 +163,8 @@ def parse_seeds(seeds: str) -> list[int]:
 def apply_settings(rows: Sequence[Row], settings: Iterable[str]) -> None:
     """Give the rows their `--set`: key=value for every row whose script has the flag, ROW.key=value for one of them.
 
+    ROW.after=OTHER is no flag of a script: see `Row`.
+
     Raises:
         ValueError: A row or flag that is not there, or a flag that the suite gives itself.
     """
@@ -152,9 +175,33 @@ def apply_settings(rows: Sequence[Row], settings: Iterable[str]) -> None:
             raise ValueError(f"--set {setting}: write key=value or ROW.key=value")
         if name and name not in {row.name for row in rows}:
             raise ValueError(f"--set {setting}: the rows are {', '.join(row.name for row in rows)}")
+        if key == "after":
+            set_after(rows, name, value, f"--set {setting}")
+            continue
         given = [set_flag(row, key, value, f"--set {setting}") for row in rows if name in ("", row.name)]
         if not any(given):
             raise ValueError(f"--set {setting}: no script of {name or 'these rows'} has the flag --{key}")
+
+
+def follows(row: Row) -> bool:
+    """Whether a row's method continues a student."""
+    return SourceConfig in row.method.groups
+
+
+def set_after(rows: Sequence[Row], name: str, other: str, origin: str) -> None:
+    """Let a row go on from, or learn from, an earlier one.
+
+    Raises:
+        ValueError: There is no such row before it, or its method can do neither.
+    """
+    before = list(itertools.takewhile(lambda row: row.name != name, rows))
+    if not name or other not in {row.name for row in before}:
+        raise ValueError(f"{origin}: write ROW.after=OTHER, where OTHER stands before ROW in --methods")
+    row = rows[len(before)]
+    if not follows(row) and ("run_fine_tune_gen_logits",) not in row.method.files:
+        able = ", ".join(method.name for method in METHODS.values() if SourceConfig in method.groups)
+        raise ValueError(f"{origin}: {row.method.name} has no use for it, as {able} and offline have")
+    row.after = other
 
 
 def set_flag(row: Row, key: str, value: str, origin: str) -> bool:
@@ -176,19 +223,37 @@ def set_flag(row: Row, key: str, value: str, origin: str) -> bool:
 
 
 def plan(suite: Suite, row: Row, seed: int, ckpt_step: int | None) -> Run:
-    """Write the command line of one run, and have the script's own parser and ranges check it."""
+    """Write the command line of one run, and have the script's own parser and ranges check it.
+
+    Raises:
+        ValueError: Its flags are not in their range, or it is not said what it continues.
+    """
     experiment = f"{suite.name}-{row.name}-{seed}"
     split = "train_fit" if suite.select else "train"
+    taught = suite.teacher
+    if row.after:
+        earlier = next(other for other in suite.rows if other.name == row.after)
+        taught = {"teacher_exp": f"{suite.name}-{row.after}-{seed}", "tmodel": earlier.settings.get("model", "bert")}
+    elif follows(row):
+        raise ValueError(f"row {row.name}: say which row it continues: --set {row.name}.after=OTHER")
     values = {"experiment": experiment, "task": suite.task.name, **suite.teacher, "seed": seed, "dataset": split}
     values |= suite.duration | {"ckpt_step": ckpt_step, "device_id": suite.device_id}
-    words = [word for key, value in values.items() if value is not None for word in (f"--{key}", str(value))]
+    values["src_experiment"] = taught["teacher_exp"]
+    if ("run_fine_tune_gen_logits",) in row.method.files:
+        values["dataset"] = experiment_name(taught["teacher_exp"], taught["tmodel"], suite.task.name)
+    parser = script_parser(row.method)
+    known = {key: value for key, value in values.items() if f"--{key}" in parser._option_string_actions}
+    words = [word for key, value in known.items() if value is not None for word in (f"--{key}", str(value))]
     for key, value in {**row.method.fixed, **row.settings}.items():
         words += [f"--{key}"] if value == "true" else [f"--{key}", value]
-    parser = script_parser(row.method)
     args = parser.parse_args(words)
     folder = parser.flags(args)[RunConfig].folder
     asked = vars(args) | {"script": row.method.script, "teacher_sha256": suite.teacher_sha256}
-    return Run(row, seed, experiment, folder, words, asked)
+    about = {"experiment": taught["teacher_exp"], "model": taught["tmodel"], "task": suite.task.name, "dataset": split}
+    about |= {"ckpt": taught.get("tckpt"), "device_id": suite.device_id}
+    of = [word for key, value in about.items() if value is not None for word in (f"--{key}", str(value))]
+    files = [(script, [*of, *own]) for script, *own in row.method.files]
+    return Run(row, seed, experiment, folder, words, asked, files)
 
 
 def plan_all(suite: Suite, rows: Sequence[Row], ckpt_step: int | None) -> list[Run]:

@@ -4,6 +4,7 @@ Students are trained on `train_fit`, and their last checkpoints scored on `train
 mean of the task's first metric wins, the earlier point in a tie.
 """
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,7 +55,7 @@ def points(row: Row, flags: dict[str, list[Any]]) -> list[Row]:
     """
     made = []
     for values in itertools.product(*flags.values()):
-        point = Row(row.name, row.method, dict(row.settings))
+        point = dataclasses.replace(row, settings=dict(row.settings))
         for key, value in zip(flags, values, strict=True):
             point.name += f"+{key}={str(value).lower() if isinstance(value, bool) else value}"
             if value is False:
@@ -91,4 +92,6 @@ def sweep(suite: Suite, file: Path, lock: int) -> list[Row]:
     ]
     write_json(suite.folder / "sweep.json", report)
     write_csv(suite.folder / "sweep.csv", pd.DataFrame(report))
-    return [Row(row.name, row.method, best[row.name].settings) if row.name in best else row for row in suite.rows]
+    return [
+        Row(row.name, row.method, best[row.name].settings, row.after) if row.name in best else row for row in suite.rows
+    ]

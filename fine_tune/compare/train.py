@@ -117,7 +117,12 @@ def make(suite: Suite, runs: Sequence[Run], lock: int) -> None:
     if missing and suite.report_only:
         name = missing[0][0].experiment
         raise ValueError(f"{name} is not finished; leave out --report_only to make what is missing")
+    written: set[tuple[str, ...]] = set()
     for number, (run, far) in enumerate(missing, start=len(runs) - len(missing) + 1):
+        for script, own in run.files:
+            if (script, *own) not in written:
+                call(suite, script, own, f"{run.experiment}-{script}", "outputs", lock)
+                written.add((script, *own))
         words = [*run.words, "--resume" if far == "begun" and not suite.overwrite else "--overwrite"]
         call(suite, run.row.method.script, words, run.experiment, f"run {number} of {len(runs)}", lock)
 
