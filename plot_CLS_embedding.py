@@ -53,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         from fine_tune.model.placement import place
         from fine_tune.path import log_dir
         from fine_tune.plot.embedding import Cloud, draw_clouds, write_projector
+        from fine_tune.run.preflight import check_run, way_out
         from fine_tune.run.process import set_up_process
         from fine_tune.scores.predict import encode
 
@@ -64,7 +65,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise ValueError(f"--ckpt, --beside: a checkpoint is a number, got {wrong[0]!r}")
         clouds, tag = {}, f"{cfg.dataset}-pooled" if args.pooled else cfg.dataset
         for name, step in shown:
-            loaded = load_run(name, cfg.model, task, int(step) if step else None, cfg.ptrain_ver, "--ckpt")
+            flag = "--ckpt" if name == cfg.experiment else "--beside"
+            loaded = load_run(name, cfg.model, task, int(step) if step else None, cfg.ptrain_ver, flag)
+            if cfg.preflight:
+                with way_out():
+                    check_run(loaded, task)
             rows = load_labelled(task, cfg.dataset, loaded.tokenizer, loaded.max_seq_len)
             place(loaded.model, device, flags)
             cloud = Cloud(encode(loaded.model, rows, cfg.batch_size, device, args.pooled), np.array(rows.label))

@@ -30,11 +30,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         # Heavy imports come after the flags are read: `--help` answers at once.
         from fine_tune.data.batches import Deal
         from fine_tune.data.contrast import Negatives
-        from fine_tune.hardware.device import resolve_device
         from fine_tune.run.duration import warn_of_stage
         from fine_tune.run.start import build_student, open_teacher, prepare, resolve, start
         from fine_tune.teacher.bank import pooled_bank
-        from fine_tune.teacher.banked import MemoryBank, check_width, open_banks
+        from fine_tune.teacher.banked import MemoryBank, bank_device, check_width, open_banks
         from fine_tune.teacher.protocol import Needs
         from fine_tune.train.contrast import train_contrast, train_contrast_alone
 
@@ -43,12 +42,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         warn_of_stage("contrast_steps", cfg.contrast_steps, run.flags[StepConfig])
         check_width(run.teacher, run.flags)
         (vectors,) = open_banks(run.teacher, run.teacher_rows, [pooled_bank(run.teacher)])
-        place = resolve_device(-1 if cfg.membank_device is None else cfg.membank_device, "--membank_device")
-        bank = MemoryBank(vectors, place, run.devices.student)
+        bank = MemoryBank(vectors, bank_device(cfg.membank_device), run.devices.student)
         negatives = Negatives(run.rows, cfg.neg_num, cfg.defined_by_label, flags[RunConfig].seed)
         student, origin = build_student(run, matched=False)
         teacher = open_teacher(run, Needs(METHODS[flags.method].needs))
-        session = start(run, {"": student}, teacher, origin=origin, deal=Deal(negatives=negatives), staged=True)
+        session = start(
+            run, {"": student}, teacher, origin=origin, deal=Deal(negatives=negatives), staged=cfg.contrast_steps > 0
+        )
 
     with session:
         if cfg.contrast_steps:

@@ -36,18 +36,21 @@ def main(argv: Sequence[str] | None = None) -> None:
         from fine_tune.train.match import tell_mu, train_match, train_match_classify, train_match_hidden
 
         run = prepare(resolve(flags))
-        cfg, hidden = flags[MatchConfig], flags[MatchConfig].use_hidden_loss
+        cfg, hidden, words = flags[MatchConfig], flags[MatchConfig].use_hidden_loss, flags[MapConfig].layer_map
+        if words and not hidden:
+            raise ValueError(f"--layer_map {words} has no effect without --use_hidden_loss")
         warn_of_stage("cls_steps", cfg.cls_steps, run.flags[StepConfig])
         deal = SHUFFLED
         if cfg.use_classify_loss and cfg.ce_weight < 1:
             check_classes(run.rows, flags[RunConfig])
             deal = Deal(balanced)
-        follows = layer_map(flags[MapConfig].layer_map, *run.layers) if hidden else {}
+        follows = layer_map(words, *run.layers) if hidden else {}
         student, origin = build_student(run, matched=hidden)
         teacher = open_teacher(run, Needs(METHODS[flags.method].needs, tuple(sorted(set(follows.values())))))
         if hidden:
             tell_mu(cfg.mu, run.layers[1])
-        session = start(run, {"": student}, teacher, origin=origin, layer_map=follows, deal=deal, staged=True)
+        staged = cfg.cls_steps > 0 or not cfg.use_classify_loss or cfg.ce_weight == 0
+        session = start(run, {"": student}, teacher, origin=origin, layer_map=follows, deal=deal, staged=staged)
 
     with session:
         if flags.method == "match" and not cfg.cls_steps:

@@ -49,8 +49,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         teacher = banked_teacher(run.teacher, run.teacher_rows, needs, run.devices.teacher, run.devices.student)
         banks = {layer: teacher.layers[followed] for layer, followed in follows.items()}
         teacher.layers = {}  # the loop asks it for logits
-        deal = Deal(negatives=negatives)
-        session = start(run, {"": student}, teacher, origin=origin, layer_map=follows, deal=deal, staged=True)
+        deal, staged = Deal(negatives=negatives), cfg.contrast_steps > 0
+        session = start(run, {"": student}, teacher, origin=origin, layer_map=follows, deal=deal, staged=staged)
 
     with session:
         if cfg.contrast_steps:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from fine_tune.flags.inherited import inherited
 from fine_tune.flags.parser import Parser, usage_errors
-from fine_tune.train.methods import LogitConfig, ShareConfig, method_parser
+from fine_tune.train.methods import ContinuedKdConfig, LogitConfig, method_parser
 
 
 def build_parser() -> Parser:
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         from fine_tune.train.kd import train_kd
 
         run = prepare(resolve(flags), read_student)
-        cfg, student = flags[ShareConfig], run.source.model
+        cfg, student = flags[ContinuedKdConfig], run.source.model
         student.encoder.requires_grad_(not cfg.freeze_encoder)
         teacher = open_teacher(run, Needs("logits"))
         session = start(run, {"": student}, teacher, origin=dict(run.source.origin))

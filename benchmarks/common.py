@@ -94,8 +94,8 @@ def counting(tokens: list[int]) -> Iterator[None]:
     """Note the tokens, without padding, of every update of the training script that runs inside."""
     plain = start.updates_of
 
-    def counted(cfg: RunConfig, rows: Split, done: int = 0) -> Iterator[list[Batch]]:
-        for update in plain(cfg, rows, done):
+    def counted(cfg: RunConfig, rows: Split, done: int = 0, **more: Any) -> Iterator[list[Batch]]:
+        for update in plain(cfg, rows, done, **more):
             tokens.append(sum(int(rows.lengths[batch.rows].sum()) for batch in update))
             yield update
 

@@ -42,11 +42,20 @@ ROWS = {
     "kd": Row(map=None),
     "fine_tune": Row(map=None),
 }
+BOTH, HALF = ("--use_hidden_loss", "--use_classify_loss"), ("--contrast_steps", 2)
+SIZES = ("--d_model", 16, "--d_ff", 32, "--num_attention_heads", 2, "--num_hidden_layers", 2, "--max_seq_len", 24)
 STAGED = {
-    *("match", "match_hidden", "match_classify", "contrast", "contrast_two_stage", "layerwise_contrast"),
-    *("scl", "kd_from_ckpt", "offline"),
+    "match": (*BOTH, "--ce_weight", 0.5, "--cls_steps", 2),
+    "match_hidden": ("--use_hidden_loss",),
+    "match_classify": ("--use_classify_loss",),
+    "contrast": ("--neg_num", 3),
+    "contrast_two_stage": ("--neg_num", 3, "--two_stage", *HALF),
+    "layerwise_contrast": ("--neg_num", 3, *HALF),
+    "scl": ("--src_experiment", "source"),
+    "kd_from_ckpt": ("--src_experiment", "source"),
+    "offline": ("--dataset", "teacher_bert_sst2", *SIZES),
 }
-"""Those that read files, continue a student, or change their losses on the way; `test_stages` and `test_offline`."""
+"""Those that read files, continue a student or change their losses on the way, and their flags; see `test_stages`."""
 
 
 def own_words(method: str) -> tuple[object, ...]:

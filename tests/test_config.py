@@ -33,6 +33,7 @@ from fine_tune.flags.shared import (
 from fine_tune.train import methods
 from fine_tune.train.methods import (
     METHODS,
+    ContinuedKdConfig,
     ContrastConfig,
     GateConfig,
     HiddenConfig,
@@ -42,7 +43,6 @@ from fine_tune.train.methods import (
     MatchConfig,
     PkdProbeConfig,
     SclConfig,
-    ShareConfig,
 )
 
 ALL = tuple(dict.fromkeys(group for method in METHODS.values() for group in method.groups)) + (
@@ -100,7 +100,7 @@ BAD = [
     (ContrastConfig, "logit_loss_weight", (-0.1, 1.1)), (ContrastConfig, "membank_device", (-2,)),
     (LayerContrastConfig, "contrast_temp", (0.0,)), (LayerContrastConfig, "contrast_weight", (-1.0,)),
     (LayerContrastConfig, "soft_label_weight", (-0.1, 1.1)), (SclConfig, "scl_temp", (0.0,)),
-    (ShareConfig, "softmax_temp", (0.0,)), (ShareConfig, "soft_weight", (-0.1, 1.1)),
+    (ContinuedKdConfig, "softmax_temp", (0.0,)), (ContinuedKdConfig, "soft_weight", (-0.1, 1.1)),
 ]  # fmt: skip
 UNBOUNDED = {(GateConfig, "gate_init_bias")}  # a gate may start as open or as shut as one likes
 
@@ -228,7 +228,11 @@ def test_micro_batches_divide_the_batch():
 def test_every_group_is_taken_by_a_script():
     modules = (shared, methods)
     declared = {thing for module in modules for thing in vars(module).values() if isinstance(thing, type)}
-    assert {group for group in declared if issubclass(group, Checked)} - {Checked, methods.NegativesConfig} == set(ALL)
+    assert {group for group in declared if issubclass(group, Checked)} - {
+        Checked,
+        methods.NegativesConfig,
+        methods.ShareConfig,
+    } == set(ALL)
 
 
 def test_no_name_stands_in_two_groups_that_a_run_merges():

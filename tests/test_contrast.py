@@ -129,7 +129,7 @@ def test_more_negatives_than_there_are_rows_are_refused(count, by_label, told):
 
 def test_micro_batches_too_small_for_the_classes_are_refused():
     cfg = RunConfig(experiment="x", task="mnli", batch_size=20, accum_step=4)
-    with pytest.raises(ValueError, match="--batch_size 20: 5 rows to a micro-batch .* 3 classes; give at least 6"):
+    with pytest.raises(ValueError, match="--batch_size 20: 5 rows to a micro-batch .* 3 classes; give at least 24"):
         check_classes(Rows([0, 1, 2]), cfg)
     with pytest.raises(ValueError, match="--task stsb: a supervised contrast needs classes"):
         check_classes(Rows([0.5], task="stsb"), cfg)

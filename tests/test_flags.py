@@ -35,7 +35,8 @@ OWN_DEFAULTS = {
     "run_probing": {"lr": 1e-4},
     "run_kd_distil": {"lr": 1e-4},
     "run_fine_tune_distill": {"soft_weight": 1.0, "hard_weight": 1.0},
-    **{script: {"dataset": None, "seed": None} for script in ("train_scl_from_ckpt", "train_kd_from_ckpt")},
+    "train_scl_from_ckpt": {"dataset": None, "seed": None},
+    "train_kd_from_ckpt": {"dataset": None, "seed": None, "soft_weight": 0.5},
     "run_student_fine_tune": {"lr": 1e-4},
     "generate_test_prediction": {"dataset": "test"},
     **{script: {"dataset": "train"} for script in OUTLETS},
@@ -122,7 +123,7 @@ def test_every_option_has_help_and_is_a_field_or_is_read(script):
         assert action.help
         dest = action.dest
         field = dest in FIELDS | OF_THE_PARSER or dest.removeprefix("gate_") in FIELDS
-        assert (field and script in TRAIN + READ) or re.search(rf"\bargs\.{dest}\b|\"{dest}\"", source), dest
+        assert (field and script in (*TRAIN, *READ, "plot_CLS_embedding")) or re.search(rf"\bargs\.{dest}\b|\"{dest}\"", source), dest
 
 
 def test_every_field_is_an_option_of_some_script():

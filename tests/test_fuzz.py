@@ -41,6 +41,9 @@ from fine_tune.run.state import Snapshot
 from fine_tune.tasks.download import unpack
 from fine_tune.tasks.rows import read_split
 from fine_tune.tasks.table import TASKS
+from fine_tune.teacher.bank import is_there
+from fine_tune.teacher.banked import open_bank
+from fine_tune.train.methods import METHODS as TABLE
 
 CASES = {"fast": 50, "nightly": 1000}[os.environ.get("HYPOTHESIS_PROFILE", "fast")]
 fuzz = settings(
@@ -215,6 +218,26 @@ def test_damaged_states_are_read_or_refused(cases, tmp_path):
     read_or_refused(snapshot.load, content == sound)
 
 
+@given(cases=st.data())
+@fuzz
+def test_damaged_banks_are_read_or_refused(cases, tmp_path):
+    """Damaged bytes; or a sound file of anything."""
+    file = tmp_path / cases.draw(st.sampled_from(["logitsbank-4.pt", "membank.pt", "membank3.pt"]))
+    about = {"run": "t_bert_sst2", "checkpoint": 4, "task": "sst2", "split": "train", "rows": 6, "width": 4}
+    kinds = st.sampled_from(["logitsbank", "membank", "other"])
+    shapes = st.lists(st.integers(0, 6), max_size=3)
+    rows = st.one_of(
+        st.just(torch.ones(6, 4)), shapes.map(torch.ones), shapes.map(lambda shape: torch.ones(shape).int())
+    )
+    held = cases.draw(st.one_of(st.dictionaries(kinds, rows, max_size=2), rows, st.just("a bank")))
+    if isinstance(held, dict) and cases.draw(st.booleans()):
+        held["about"] = cases.draw(st.one_of(st.just(about), st.dictionaries(st.sampled_from(list(about)), ANY), ANY))
+    torch.save(held, file)
+    file.write_bytes(cases.draw(spoiled(file.read_bytes())))
+    read_or_refused(lambda: open_bank(file, about, 4))
+    read_or_refused(lambda: is_there(file, about, False))
+
+
 @pytest.mark.slow
 @given(cases=st.data())
 @fuzz
@@ -385,15 +408,19 @@ FLAGS = (
     "--amp",
     "--teacher_exp",
     "--epoch",
+    "--cls_steps",
+    "--contrast_steps",
+    "--src_experiment",
 )
+PARSED = (STUDENT_GROUPS, *(TABLE[name].groups for name in ("match", "contrast", "layerwise_contrast", "kd_from_ckpt")))
 VALUES = ("1", "-1", "0", "nan", "inf", "1e999", "sst2", "x")
 WORDS = st.one_of(st.sampled_from(FLAGS), st.sampled_from(VALUES), st.text(max_size=6))
 
 
-@given(words=st.lists(WORDS, max_size=8))
+@given(words=st.lists(WORDS, max_size=8), groups=st.sampled_from(PARSED))
 @fuzz
-def test_any_command_line_is_taken_or_refused_in_one_line(words, capsys):
-    parser = Parser("A script.", STUDENT_GROUPS)
+def test_any_command_line_is_taken_or_refused_in_one_line(words, groups, capsys):
+    parser = Parser("A script.", groups)
     try:
         args = parser.parse_args(words)
         with usage_errors(parser):

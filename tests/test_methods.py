@@ -86,7 +86,7 @@ def at_the_shelf(shelf: Data, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_method_of_the_table_has_its_row():
-    assert set(ROWS) | STAGED == set(TABLE) and not set(ROWS) & STAGED
+    assert set(ROWS) | set(STAGED) == set(TABLE) and not set(ROWS) & set(STAGED)
     assert {name for name in ROWS if ROWS[name].gates} == {name for name in TABLE if TABLE[name].gated}
 
 

@@ -119,6 +119,28 @@ def test_a_stage_has_its_own_losses_and_moves_only_what_they_reach(way, first, s
     assert not unchanged(states[1], states[2], "layer.0.")
 
 
+def test_a_log_entry_across_two_stages_has_the_mean_of_each(data, run, teacher):
+    """Each loss over the updates that had it."""
+    words = (MATCH, *TAUGHT[:-4], "--teacher_exp", "teacher", *BOTH, "--cls_steps", 2, "--dropout", 0)
+    run(*words[:1], "--experiment", "fine", *words[1:])
+    run(*words[:1], "--experiment", "s", *words[1:], "--log_step", 4)
+    (entry,), entries = data.metrics("s"), data.metrics("fine")
+    for name in ("hidden_loss", "soft_loss", "hard_loss"):
+        assert entry[name] == pytest.approx(np.mean([one[name] for one in entries if name in one]), rel=1e-5)
+
+
+def test_a_dry_run_counts_each_stage_for_its_own_share(data, run, teacher, monkeypatch, capsys):
+    from fine_tune.run import dry_run
+
+    found, plain = [], dry_run.DryRun.__exit__
+    monkeypatch.setattr(dry_run, "SECONDS", 0.0)
+    monkeypatch.setattr(dry_run.DryRun, "__exit__", lambda self, *rest: (found.append(self.stages), plain(self, *rest)))
+    run(MATCH, "--experiment", "s", *TAUGHT, "--total_step", 30, *BOTH, "--cls_steps", 20, "--dry_run")
+    ((first, second),) = found
+    assert (first[0], second[0]) == (20, 10) and len(first[1]) == len(second[1]) == 6
+    assert "30, 10 of them tried" in capsys.readouterr().out
+
+
 def test_a_first_stage_as_long_as_the_run_is_told(data, run, teacher, caplog):
     run(MATCH, "--experiment", "s", *TAUGHT, *BOTH, "--cls_steps", 4)
     assert "--cls_steps 4: the run ends at update 4, before the second stage" in caplog.text
@@ -277,6 +299,9 @@ CHECKS = [
     (CONTRAST, ("--contrast_steps", 2), "--contrast_steps 2 has no effect without --two_stage"),
     (MATCH, (), "nothing to learn: give --use_hidden_loss, --use_classify_loss, or both"),
     (MATCH, ("--use_hidden_loss", "--cls_steps", 2), "the first stage needs --use_hidden_loss, the second"),
+    (MATCH, ("--use_hidden_loss", "--ce_weight", 0.5), "--ce_weight 0.5 has no effect without --use_classify_loss"),
+    (MATCH, ("--use_classify_loss", "--mu", 50), "--mu 50.0 has no effect without --use_hidden_loss"),
+    (MATCH, ("--use_classify_loss", "--layer_map", "last"), "--layer_map last has no effect without --use_hidden_loss"),
     (MATCH, ("--use_classify_loss", "--ce_weight", 1.5), "--ce_weight must be in [0, 1], got 1.5"),
     (MATCH, ("--use_classify_loss", "--ce_weight", 0.5, "--accum_step", 4), "2 rows to a micro-batch are too few"),
     (KD, ("--src_experiment", "nobody"), "--src_experiment: no run at "),

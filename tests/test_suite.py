@@ -338,6 +338,24 @@ def test_a_chain_of_assistants_is_a_row_after_a_row(data, run, teacher, made):
     assert len(made) == before  # nothing is missing
 
 
+@pytest.mark.slow
+def test_a_run_after_a_run_that_is_made_anew_is_made_anew(data, run, teacher, made, refused):
+    """It would else be one of weights that are not there any more."""
+    words = ("run_suite", *QUICK, "--methods", "match_hidden,scl", "--set", "scl.after=match_hidden")
+    words += ("--seeds", "1", "--total_step", 1)
+    run(*words)
+    assert made == ["s-match_hidden-1", "s-scl-1"]
+    shutil.rmtree(data.run("s-match_hidden-1"))
+    told = refused(*words)
+    assert "s-scl-1_bert_sst2 was made after a run s-match_hidden-1 that is not there any more" in told
+    run(*words, "--set", "match_hidden.lr=0.1", "--overwrite")
+    assert made[2:] == ["s-match_hidden-1", "s-scl-1"]
+    grid = data.root / "grid.yaml"
+    grid.write_text("scl: {lr: [0.1, 0.2]}", encoding="utf-8")
+    told = refused(*words, "--sweep", grid, "--select_on", "train_select")
+    assert "scl goes on from match_hidden, which is made later; it cannot be swept" in told
+
+
 @pytest.mark.parametrize(("methods", "settings", "told"), [
     ("match_hidden,scl", ["match_hidden.use_classify_loss=true"], "row scl: say which row it continues: --set scl"),
     ("scl,match_hidden", ["scl.after=match_hidden"], "OTHER stands before ROW in --methods"),

@@ -75,7 +75,7 @@ def test_methods_that_match_cls_take_both_tokens(script, flags, data, run, teach
 def test_methods_that_match_all_tokens_refuse_other_tokens(script, data, refused, teacher, other):
     flags = ("--use_hidden_loss",) * script.endswith("mgpu")
     told = refused(script, "--experiment", "s", *TAUGHT, "--tokenizer", other, *flags)
-    assert told.startswith("the student's tokens are not the teacher's, but ") and "leave --tokenizer out" in told
+    assert told.startswith("--tokenizer: ") and "matches all tokens, and the student's are not the teacher's" in told
 
 
 def test_the_teachers_tokenizer_under_another_name_is_no_other(data, run, teacher, encoder):

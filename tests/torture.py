@@ -27,8 +27,9 @@ import conftest  # noqa: E402
 import forks  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
-from methods import METHODS, flags  # noqa: E402
+from methods import METHODS, STAGED, TABLE, flags  # noqa: E402
 
+from fine_tune.flags.shared import TeacherRef  # noqa: E402
 from fine_tune.model.checkpoint import list_checkpoints, load_state, save_checkpoint  # noqa: E402
 from fine_tune.run.state import STATE  # noqa: E402
 from fine_tune.teacher import store  # noqa: E402
@@ -61,6 +62,10 @@ class World:
         self.encoder = conftest.make_encoder(root / "encoder", transformers.BertConfig(**conftest.SIZES))
         script, *words = command("run_fine_tune", self.encoder)
         self.whole(script, "teacher", *words, "--keep_last", 1)
+        self.whole("run_fine_tune_distill_mgpu", "source", *TAUGHT, "--use_hidden_loss")
+        of = ("--task", "sst2", "--device_id", -1)
+        for script, *own in dict.fromkeys(each for method in TABLE.values() for each in method.files):
+            self.whole(script, "teacher", *of, *own)
 
     def folder(self, experiment: str) -> Path:
         """Folder of a run."""
@@ -139,13 +144,18 @@ def command(name: str, encoder: str) -> tuple[Any, ...]:
         return ("run_fine_tune", *BASE, "--ptrain_ver", encoder, "--max_seq_len", 24)
     if name == "run_student_fine_tune":
         return ("run_student_fine_tune", *TAUGHT)
+    if name in STAGED:
+        words = [STEPS // 2 if last in ("--cls_steps", "--contrast_steps") else word
+                 for last, word in zip(("", *STAGED[name]), STAGED[name], strict=False)]  # fmt: skip
+        taught = TAUGHT if TeacherRef in TABLE[name].groups else BASE
+        return (TABLE[name].script, *taught, *words, "--accum_step", 1)  # a contrast of classes needs four rows
     return flags(name, *TAUGHT, gate={"lr": 1e-3})
 
 
 def kills_at_random(world: World, ranks: int = 1) -> Outcome:
     """Every method; a run that ends before it was killed often enough is made again."""
     tried, bad = 0, []
-    for name in (*METHODS, "run_student_fine_tune", "run_fine_tune"):
+    for name in (*METHODS, *STAGED, "run_student_fine_tune", "run_fine_tune"):
         script, *words = command(name, world.encoder)
         whole, cut, kills = f"whole-{ranks}-{name}", f"cut-{ranks}-{name}", 0
         seconds = world.whole(script, whole, *words, ranks=ranks)

@@ -38,6 +38,8 @@ def read_grid(file: Path, rows: Sequence[Row]) -> Grid:
     for row, flags in grid.items() if isinstance(grid, dict) and grid else [("", None)]:
         if row not in names:
             raise ValueError(f"--sweep {file}: must map rows ({', '.join(names)}) to their flags, got {row!r}")
+        if after := next(each.after for each in rows if each.name == row):
+            raise ValueError(f"--sweep {file}: {row} goes on from {after}, which is made later; it cannot be swept")
         if not isinstance(flags, dict) or not flags:
             raise ValueError(f"--sweep {file}: {row} must map flags to lists of values, got {flags!r}")
         for key, values in flags.items():

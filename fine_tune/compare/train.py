@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fine_tune.compare.suite import Run, Suite, read_if_there, script_parser
-from fine_tune.files import take, write_json
+from fine_tune.files import digest, take, write_json
 from fine_tune.flags.saved import is_neutral
 from fine_tune.hardware.host import heard
 from fine_tune.path import PROJECT
@@ -98,6 +98,29 @@ def how_far(run: Run, overwrite: bool) -> str:
     return "begun" if same and (run.folder / STATE).is_file() else "missing"
 
 
+def reached(run: Run, runs: Sequence[Run], overwrite: bool) -> str:
+    """Say how far a run has come, see `how_far`; nowhere if the one that it goes on from is another now.
+
+    Raises:
+        ValueError: It was made with, or after, something else, and may not be replaced.
+    """
+    far = how_far(run, overwrite)
+    earlier = next((other for other in runs if (other.row.name, other.seed) == (run.row.after, run.seed)), None)
+    if far == "missing" or not earlier or (reached(earlier, runs, overwrite) == "finished" and is_after(run, earlier)):
+        return far
+    if not overwrite:
+        what = f"{run.folder} was made after a run {earlier.experiment} that is not there any more"
+        raise ValueError(f"{what}; choose another --suite, or pass --overwrite to make it anew")
+    return "missing"
+
+
+def is_after(run: Run, earlier: Run) -> bool:
+    """Whether a run began with the last checkpoint of another, or learns what that says."""
+    last, about = digest(earlier.folder / f"model-{earlier.last_step}.pt"), read_if_there(run.folder / "run.json")
+    said = read_if_there(earlier.folder / f"{run.asked['task']}-distill.json")
+    return last in (about.get("source_sha256"), said.get("checkpoint_sha256"))
+
+
 def read_command(method: Method, argv: Sequence[str]) -> dict[str, Any]:
     """Read what a run was asked for."""
     script = Path(argv[0]).stem
@@ -113,7 +136,7 @@ def make(suite: Suite, runs: Sequence[Run], lock: int) -> None:
         ValueError: A run was made with something else.
         ChildProcessError: A run failed.
     """
-    missing = [(run, far) for run in runs if (far := how_far(run, suite.overwrite)) != "finished"]
+    missing = [(run, far) for run in runs if (far := reached(run, runs, suite.overwrite)) != "finished"]
     if missing and suite.report_only:
         name = missing[0][0].experiment
         raise ValueError(f"{name} is not finished; leave out --report_only to make what is missing")

@@ -1,7 +1,7 @@
 """Rows to batches: the order is a pure function, rows of a batch have one length where possible.
 
-The order depends only on (lengths, batch_size, seed, epoch): a run can resume at any update, and nothing else that
-draws random numbers can change it. Shapes: B batch, S tokens, K negatives.
+The order depends only on (rows, batch_size, seed, epoch, processes): a run can resume at any update, and nothing else
+that draws random numbers can change it. Shapes: B batch, S tokens, K negatives.
 
 Departure from the released code, which pads every sentence to `max_seq_len`: rows of the same length share a batch
 without padding; what is left over of each length fills batches of neighbouring lengths, padded to their longest row.
@@ -120,7 +120,8 @@ def updates(
         batch_size: Rows per update; an epoch's last update may have fewer.
         accum_step: Micro-batches that every process cuts its share of an update into.
         seed: Seed of the order.
-        pad_to: Pad to this many tokens and let padding count (released); None pads to the longest and masks.
+        pad_to: Pad to this many tokens, what a teacher reads of its own to its own length, and let padding count
+            (released); None pads to the longest and masks.
         start: First update.
         process: Number of this process.
         world_size: Processes; every one takes every `world_size`-th row, so that all have rows of the same lengths.
@@ -134,7 +135,7 @@ def updates(
         return Batch(
             rows=rows,
             student=inputs,
-            teacher=inputs if teacher is None else teacher.inputs(rows, pad_to),
+            teacher=inputs if teacher is None else teacher.inputs(rows, pad_to and teacher.max_seq_len),
             label=label[rows],
             mask=None if pad_to else inputs["attention_mask"],
             weight=weight,

@@ -1,6 +1,6 @@
 """What contrast asks of the order of the data: batches in which all classes come alike, rows to contrast with.
 
-Both are pure functions of (seed, epoch) and (seed, update): runs resume exactly, and several processes agree.
+Both are pure functions of the rows and (seed, epoch), or (seed, update): runs resume exactly, several processes agree.
 Shapes: B batch, K negatives.
 
 Departures from the released code:
@@ -22,14 +22,14 @@ from fine_tune.hardware import rank
 def balanced(rows: Split, batch_size: int, seed: int, epoch: int, processes: int) -> list[NDArray[np.int64]]:
     """Cut one epoch into batches in which every class has the same number of rows, but for one.
 
-    An epoch has as many batches as one of all rows, so that rows of small classes come more than once; in one batch
-    none does, unless its class has fewer rows than the batch asks for. Classes take turns, so that every process's
-    share, and every micro-batch of it, is balanced, too.
+    An epoch has as many batches as one of all rows, so that rows of small classes come more than once, but not in one
+    batch, unless the class is hardly larger than its share of it. Classes take turns, so that every process's share,
+    and every micro-batch of it, is balanced, too.
     """
     assert rows.label is not None
     count, lengths = -(-len(rows) // batch_size), rows.lengths
     generator = np.random.default_rng([seed, epoch])
-    rank = generator.permutation(len(rows))  # of rows of one length
+    place = generator.permutation(len(rows))  # among rows of one length
     names = np.unique(rows.label)
     turns = (np.arange(count * batch_size) // processes % len(names)).reshape(count, batch_size)
     batches = np.empty((count, batch_size), np.int64)
@@ -38,7 +38,7 @@ def balanced(rows: Split, batch_size: int, seed: int, epoch: int, processes: int
         most = int(places.sum(1).max())
         members = np.flatnonzero(rows.label == name)
         drawn = queue(members, epoch * count * most, count * most, [seed, number])
-        drawn = drawn[np.lexsort((rank[drawn], lengths[drawn]))]
+        drawn = drawn[np.lexsort((place[drawn], lengths[drawn]))]
         # A row's copies follow one another; dealt out over as many batches, each gets one.
         copies = int(np.bincount(drawn).max())
         for together in np.array_split(np.arange(count), max(1, count // copies)):
@@ -64,10 +64,11 @@ def check_classes(rows: Split, cfg: RunConfig) -> None:
     """
     if rows.task.regression:
         raise ValueError(f"--task {rows.task.name}: a supervised contrast needs classes, this task has scores")
-    size, need = cfg.batch_size // (cfg.accum_step * rank.world_size()), 2 * rows.task.num_class
+    parts = cfg.accum_step * rank.world_size()
+    size, need = cfg.batch_size // parts, 2 * rows.task.num_class
     if size < need:
         what = f"{size} rows to a micro-batch are too few for a contrast of {rows.task.num_class} classes"
-        raise ValueError(f"--batch_size {cfg.batch_size}: {what}; give at least {need}, or fewer --accum_step")
+        raise ValueError(f"--batch_size {cfg.batch_size}: {what}; give at least {need * parts}, or fewer --accum_step")
 
 
 class Negatives:

@@ -41,7 +41,7 @@ OLDER_METHODS = {"lad_reverse": "lad"}
 
 def is_neutral(name: str) -> bool:
     """Whether a value has no bearing on what a run trains."""
-    return name in NEUTRAL or name.endswith("device_id")
+    return name in NEUTRAL or name.endswith(("device_id", "_device"))
 
 
 def check_same(file: Path, values: dict[str, Any]) -> None:

@@ -209,9 +209,15 @@ class InitConfig(Checked):
 class SourceConfig(Checked):
     """The student to continue; tokens and sizes are its, and the run has a folder of its own."""
 
-    src_experiment: str = flag("continue the student of this experiment name")
+    src_experiment: str = flag(
+        "continue the student of this experiment name", decides=("src_ckpt", "dropout", "dataset", "seed")
+    )
     src_ckpt: int | None = flag("its checkpoint to start from (default: its last)", None, NOT_NEGATIVE)
     dropout: float | None = flag("dropout of the encoder and of the classifier (default: the source's)", None, FRACTION)
+    ptrain_ver: str | None = flag(
+        "use the tokenizer of this encoder for a released source or teacher", None, alias=("model_name_or_path",),
+        spell=lasting,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -19,11 +19,13 @@ from fine_tune.model.part import TrainedPart
 class Output(NamedTuple):
     """What a model returns: float32 `logits` (B, C), L `hidden_states` (B, S, D) without the embedding output.
 
-    `pooled` (B, D) is what the linear layer reads: the pooled output, with dropout.
+    `first` (B, D) is [CLS] of the last layer, whatever is made of `hidden_states`; `pooled` (B, D) is what the linear
+    layer reads: the pooled output, with dropout.
     """
 
     logits: Tensor
     hidden_states: tuple[Tensor, ...]
+    first: Tensor
     pooled: Tensor
 
 
@@ -73,8 +75,9 @@ class Classifier(TrainedPart):
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor) -> Output:
         """Classify a batch; every argument is (B, S), the mask may be None if there is no padding."""
         states = self.states(input_ids, attention_mask, token_type_ids)
-        pooled = self.dropout(self.pooled(states[-1][:, 0]))
-        return Output(self.classified(pooled), states[1:], pooled)
+        first = states[-1][:, 0]
+        pooled = self.dropout(self.pooled(first))
+        return Output(self.classified(pooled), states[1:], first, pooled)
 
     def states(self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor) -> tuple[Tensor, ...]:
         """Encode a batch, see `forward`: the embedding output, then L layers (B, S, D)."""

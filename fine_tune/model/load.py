@@ -59,7 +59,10 @@ def load_run(experiment: str, model: str, task: Task, step: int | None, ptrain_v
         ValueError: The files do not fit together.
     """
     folder = run_dir(experiment, model, task.name)
-    named = {"--tckpt": "--teacher_exp", "--init_ckpt": "--init_exp"}.get(flag, "--experiment")
+    named = {
+        "--tckpt": "--teacher_exp", "--init_ckpt": "--init_exp", "--src_ckpt": "--src_experiment",
+        "--beside": "--beside",
+    }.get(flag, "--experiment")  # fmt: skip
     values = load_config(folder, named)
     if values["task"] != task.name or values["num_class"] != task.num_class:
         found = f"{values['task']} with {values['num_class']} classes"

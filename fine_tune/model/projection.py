@@ -38,8 +38,8 @@ class ProjectedStudent(TrainedPart):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor) -> Output:
         """Classify a batch, see `Classifier.forward`; hidden states (B, S, D of the teacher)."""
-        out = self.classifier(input_ids, attention_mask, token_type_ids)
-        return Output(out.logits, tuple(self.projection(state.float()) for state in out.hidden_states), out.pooled)
+        out: Output = self.classifier(input_ids, attention_mask, token_type_ids)
+        return out._replace(hidden_states=tuple(self.projection(state.float()) for state in out.hidden_states))
 
 
 def without_projection(student: nn.Module) -> nn.Module:

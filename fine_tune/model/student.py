@@ -216,7 +216,7 @@ def source_encoder(
             words = load_tokenizer(name)
             if fingerprint(words) != fingerprint(tokenizer):
                 raise ValueError(
-                    f"--ptrain_ver {name!r} cuts text into other tokens than the teacher: no common positions"
+                    f"--ptrain_ver {name!r} cuts text into other tokens than the student: no common positions"
                 )
         source = pretrained_encoder(name)
     elif cfg.ptrain_ver and has_own_tokenizer(teacher.folder):

@@ -108,7 +108,10 @@ def write_projector(log_dir: Path, cloud: Cloud, classes: tuple[str, ...], tag: 
         board.add_embedding(cloud.vectors, metadata=[classes[own] for own in cloud.label], tag=tag, global_step=step)
     for events in log_dir.glob("events.*.projector"):
         events.unlink()  # it holds nothing
-    others = text_format.Parse(known, ProjectorConfig()).embeddings  # a new writer knows none of them
+    try:
+        others = text_format.Parse(known, ProjectorConfig()).embeddings  # a new writer knows none of them
+    except text_format.ParseError:
+        others = []  # damaged: its vectors are still there, and can be drawn anew
     kept = [text_format.MessageToString(ProjectorConfig(embeddings=[each])) for each in others]
     added = config.read_text(encoding="utf-8")
     write_text(config, "".join(text for text in kept if f'"{folder}/' not in text) + added)

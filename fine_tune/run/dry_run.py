@@ -36,7 +36,8 @@ class DryRun(Session):
         self.now = 0
         self.bad = None
         self.models = wrapped(work)
-        self.times = [time.perf_counter()]
+        self.reached = 0
+        self.stages: list[tuple[int, list[float]]] = []
 
     def __enter__(self) -> "DryRun":
         return self
@@ -45,26 +46,30 @@ class DryRun(Session):
         with self.explained():
             if error:
                 raise error
-            counted = self.times[WARM_UP:] if len(self.times) > WARM_UP + 1 else self.times
-            pace = (counted[-1] - counted[0]) / max(1, len(counted) - 1)
+            whole = sum(updates * pace(times) for updates, times in self.stages)
+            tried = sum(len(times) - 1 for _, times in self.stages)
             gpu = f", GPU {torch.cuda.max_memory_allocated() / 1e9:.1f} GB" if torch.cuda.is_available() else ""
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
             found = {
-                "updates": f"{self.total_step}, {len(self.times) - 1} of them tried",
-                "time": f"{1000 * pace:.0f} ms an update, {clock(pace * self.total_step)} in all, without scoring",
+                "updates": f"{self.total_step}, {tried} of them tried",
+                "time": f"{1000 * whole / self.total_step:.0f} ms an update, {clock(whole)} in all, without scoring",
                 "peak memory": f"{peak:.2f} GB{gpu}",
             }
             print_table("Dry run: nothing is written", {**self.facts, **found})
 
     def steps(self, until: int | None = None) -> Iterator[int]:
-        """Number some updates."""
-        start = time.perf_counter()
-        for step in super().steps(until):
+        """Number some updates of a stage."""
+        last = self.total_step if until is None else min(until, self.total_step)
+        start, times = time.perf_counter(), [time.perf_counter()]
+        self.stages.append((last - self.reached, times))
+        self.now = self.reached
+        for number, step in enumerate(super().steps(until), start=1):
             yield step
-            self.times.append(time.perf_counter())
-            late = step > WARM_UP and self.times[-1] - start > SECONDS
+            times.append(time.perf_counter())
+            late = number > WARM_UP and times[-1] - start > SECONDS
             if distributed.largest(late):  # all processes stop at the same update
-                return
+                break
+        self.reached = last
 
     def add(self, weight: float, **values: Tensor) -> None:
         """Keep no record; `loss` has to be finite."""
@@ -79,6 +84,12 @@ class DryRun(Session):
 
     def save(self) -> None:
         """Save nothing."""
+
+
+def pace(times: list[float]) -> float:
+    """Seconds of an update, by the moments at which those of a stage ended; the first ones are not counted."""
+    counted = times[WARM_UP:] if len(times) > WARM_UP + 1 else times
+    return (counted[-1] - counted[0]) / max(1, len(counted) - 1)
 
 
 def clock(seconds: float) -> str:

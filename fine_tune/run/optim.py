@@ -54,6 +54,7 @@ class Part:
         rows = lazy.weight if lazy is not None else None
         self.clipped = [[weight for weight in module.parameters() if weight is not rows] for module in modules]
         self.max_norm = config.max_norm
+        self.device = next((weight.device for weights in self.clipped for weight in weights), torch.device("cpu"))
         groups = parameter_groups(modules, config.weight_decay, without=rows)
         betas = (config.beta1, config.beta2)
         self.optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=betas, eps=config.eps, fused=True)
@@ -80,7 +81,8 @@ class Part:
         scaler.step(self.optimizer)
         self.scheduler.step()
         self.optimizer.zero_grad(set_to_none=True)
-        norm: Tensor = torch.linalg.vector_norm(torch.stack(norms)) if norms else torch.zeros(())
+        # The norm of a module without gradients is on the CPU, wherever the module is.
+        norm: Tensor = torch.linalg.vector_norm(torch.stack([each.to(self.device) for each in norms]))
         return norm
 
     def state_dict(self) -> dict[str, Any]:

@@ -87,16 +87,15 @@ def read_student(settings: Settings) -> Source:
     flags, task, devices = settings
     cfg, source, ref = flags[RunConfig], flags[SourceConfig], flags.get(TeacherRef)
     if source.src_experiment == cfg.experiment:
-        raise ValueError(
-            f"--experiment {cfg.experiment}: is the source; its run is left as it is, so give another name"
-        )
-    loaded = load_run(source.src_experiment, cfg.model, task, source.src_ckpt, None, "--src_ckpt")
+        raise ValueError(f"--experiment {cfg.experiment}: is the source, which is left as it is; give another name")
+    loaded = load_run(source.src_experiment, cfg.model, task, source.src_ckpt, source.ptrain_ver, "--src_ckpt")
     dropout = float(loaded.config["dropout"]) if source.dropout is None else source.dropout
+    loaded = loaded._replace(model=with_new_dropout(loaded.model, dropout))
     settled: tuple[Any, ...] = (dataclasses.replace(source, src_ckpt=loaded.step, dropout=dropout),)
     made_from = {"source_sha256": loaded.checkpoint}
     teacher = None
     if ref:
-        teacher = load_teacher(ref, task, None)
+        teacher = load_teacher(ref, task, source.ptrain_ver)
         settled += (dataclasses.replace(ref, tckpt=teacher.step),)
         made_from["teacher_sha256"] = teacher.checkpoint
 
@@ -107,7 +106,7 @@ def read_student(settings: Settings) -> Source:
 
     origin = {"everything": f"{loaded.folder.name}, checkpoint {loaded.step}"}
     return Source(
-        loaded.tokenizer, loaded.max_seq_len, with_new_dropout(loaded.model, dropout), teacher, settled,
+        loaded.tokenizer, loaded.max_seq_len, loaded.model, teacher, settled,
         check=check, made_from=made_from, origin=origin,
     )  # fmt: skip
 

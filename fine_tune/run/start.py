@@ -193,8 +193,8 @@ def open_teacher(run: Prepared, needs: Needs) -> Teacher:
     """
     if needs.level == "states" and run.teacher_rows is not run.rows:
         raise ValueError(
-            f"the student's tokens are not the teacher's, but {run.flags.method} matches all of them; methods that "
-            "match [CLS] or logits take both; else leave --tokenizer out"
+            f"--tokenizer: {run.flags.method} matches all tokens, and the student's are not the teacher's; leave the "
+            "flag out, or take a method that matches [CLS] or logits"
         )
     model = run.teacher.model
     place(model, run.devices.teacher, run.flags)
@@ -275,8 +275,9 @@ def open_session(
         facts = {"rows": len(run.rows), "tokens": int(run.rows.offsets[-1]), "disk": f"at most {size:.2f} GB"}
         expected = memory.taken(run.devices.student) + expected_memory(run, modules, work.teacher, deal)
         facts["memory, expected"] = f"{expected / 1e9:.2f} GB"
-        tried = trial_updates(work.batches, batch_tokens(cfg, run.rows, total_step, deal), WARM_UP - 1)
-        return DryRun(work._replace(batches=lambda done: tried), cfg.folder, total_step, facts)
+        tokens = batch_tokens(cfg, run.rows, total_step, deal)
+        tried = work._replace(batches=lambda done: trial_updates(work.batches, tokens, WARM_UP - 1))  # in every stage
+        return DryRun(tried, cfg.folder, total_step, facts)
     own_dropout(cfg.seed)
     made_from = {name: digest(file) for name, file in run.source.made_from.items()} | {"data": run.rows.key}
     model = cast(Classifier, without_projection(modules[""]))

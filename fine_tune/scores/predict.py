@@ -44,7 +44,7 @@ def encode(
     vectors = np.empty((len(split), model.width), np.float32)
     for rows in (order[at : at + batch_size] for at in range(0, len(order), batch_size)):
         out = model(**to_device(split.inputs(rows), device))
-        vectors[rows] = (out.pooled if pooled else out.hidden_states[-1][:, 0]).float().cpu().numpy()
+        vectors[rows] = (out.pooled if pooled else out.first).float().cpu().numpy()
     return vectors
 
 

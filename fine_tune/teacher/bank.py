@@ -16,6 +16,7 @@ made from something else is not replaced without being asked.
 
 import json
 import logging
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fine_tune.data.tokens import Split
-from fine_tune.files import digest, read_json, write_json, write_whole
+from fine_tune.files import digest, first_line, read_json, write_json, write_whole
 from fine_tune.hardware.rank import is_main
 from fine_tune.model.classifier import Classifier
 from fine_tune.model.load import Loaded
@@ -77,13 +78,17 @@ def is_there(file: Path, about: dict[str, Any], overwrite: bool) -> bool:
     """
     if not file.is_file():
         return False
-    found = about_of(file)
-    different = [key for key, value in about.items() if found.get(key) != value]
-    if different and not overwrite:
-        was = ", ".join(f"{key} {found.get(key, 'unknown')}" for key in different)
-        now = ", ".join(f"{key} {about[key]}" for key in different)
+    was, now = unlike(about_of(file), about)
+    if was and not overwrite:
         raise ValueError(f"{file} was made from {was}; now it would be {now}; replace it with --overwrite")
-    return not different
+    return not was
+
+
+def unlike(found: dict[str, Any], wanted: dict[str, Any], free: tuple[str, ...] = ()) -> tuple[str, str]:
+    """Say in what, beside what is `free`, two things are not made from the same: one side, the other; "" if in none."""
+    keys = [key for key, value in wanted.items() if found.get(key) != value and key not in free]
+    was, now = (", ".join(f"{key} {of.get(key, 'unknown')}" for key in keys) for of in (found, wanted))
+    return was, now
 
 
 def about_of(file: Path) -> dict[str, Any]:
@@ -91,8 +96,26 @@ def about_of(file: Path) -> dict[str, Any]:
     if file.suffix == ".jsonl":
         beside = file.with_suffix(".json")
         return read_json(beside) if beside.is_file() else {}
-    held = torch.load(file, weights_only=True, mmap=True)
-    return dict(held.get("about", {})) if isinstance(held, dict) else {}
+    try:
+        about = read_bank(file).get("about")
+    except ValueError:
+        return {}
+    return about if isinstance(about, dict) else {}
+
+
+def read_bank(file: Path) -> dict[str, Any]:
+    """Map what a bank's file holds; banks of older torch versions are read whole.
+
+    Raises:
+        ValueError: It is damaged, or of something else.
+    """
+    try:
+        held = torch.load(file, weights_only=True, mmap=zipfile.is_zipfile(file))
+    except Exception as error:  # a damaged file can raise any of Python's
+        raise ValueError(f"{file}: not a bank, or damaged ({first_line(error)})") from None
+    if not isinstance(held, dict):
+        raise ValueError(f"{file}: not a bank, it holds a {type(held).__name__}")
+    return held
 
 
 def write_distilled(file: Path, store: Store, about: dict[str, Any]) -> None:

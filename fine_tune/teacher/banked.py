@@ -1,8 +1,8 @@
 """A teacher that is banks on disk, see `bank`: nothing of it is in memory but what a batch asks for.
 
-Banks are memory-mapped; on a GPU they are copied there. One that was made from another checkpoint, split or width than
-the run's is refused. Banks of the released code say nothing of that: only their size is compared. They hold a column
-per row, and are turned once, into the cache.
+Vectors are memory-mapped, unless `--membank_device` names a GPU. A bank that was made from another checkpoint, split or
+width than the run's is refused. Banks of the released code say nothing of that: only their size is compared. They hold
+a column per row, and are turned once, into the cache.
 """
 
 import hashlib
@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fine_tune.data.batches import Batch
-from fine_tune.data.tokens import Split
-from fine_tune.files import digest, fill_folder, first_line
+from fine_tune.data.tokens import Split, reading_cache
+from fine_tune.files import digest, fill_folder
 from fine_tune.flags.parser import Flags
 from fine_tune.flags.shared import StudentConfig
-from fine_tune.hardware import distributed
-from fine_tune.hardware.device import to_device
+from fine_tune.hardware import distributed, rank
+from fine_tune.hardware.device import resolve_device, to_device
 from fine_tune.model.load import Loaded
 from fine_tune.path import cache_dir
-from fine_tune.teacher.bank import BLOCK, layer_bank, logits_bank, made_from
+from fine_tune.teacher.bank import BLOCK, layer_bank, logits_bank, made_from, read_bank, unlike
 from fine_tune.teacher.protocol import Needs, TeacherOutput
 from fine_tune.teacher.store import array
 
@@ -34,8 +34,6 @@ logger = logging.getLogger(__name__)
 
 MAKERS = {"logitsbank": "build_logitsbank.py", "membank": "build_membank.py"}
 """Scripts that write banks, by what these hold."""
-ROUNDING = "precision"
-"""What may differ between a bank and the run that reads it."""
 
 
 class MemoryBank:
@@ -59,7 +57,7 @@ class MemoryBank:
 
 
 class BankedTeacher:
-    """Looks logits, and normalised [CLS] states of the layers there are banks of, up.
+    """Looks up logits and normalised [CLS] states.
 
     Args:
         logits: Bank of logits.
@@ -109,6 +107,17 @@ def banked_teacher(
     return BankedTeacher(MemoryBank(logits, place, home), layers)
 
 
+def bank_device(number: int | None) -> torch.device:
+    """Give the device that `--membank_device` names.
+
+    Raises:
+        ValueError: There is no such GPU; or there are several processes, each of which would keep the bank there.
+    """
+    if number is not None and number >= 0 and rank.world_size() > 1:
+        raise ValueError(f"--membank_device {number}: under torchrun the bank stays on disk; leave the flag out")
+    return resolve_device(-1 if number is None else number, "--membank_device")
+
+
 def check_width(teacher: Loaded, flags: Flags) -> None:
     """Refuse a student whose vectors are not as wide as those they are compared with.
 
@@ -137,24 +146,26 @@ def open_bank(file: Path, wanted: dict[str, Any], width: int) -> Tensor:
     command = make_command(file, wanted)
     if not file.is_file():
         raise FileNotFoundError(f"no bank at {file}; make it with: {command}")
-    held = read_bank(file)
-    rows: Tensor = held[kind_of(file)]
-    about, shape = held.get("about"), (wanted["rows"], width)
-    if about is None:
+    try:
+        held, kind = read_bank(file), kind_of(file)
+    except ValueError as error:
+        raise ValueError(f"{error}; make it anew: {command} --overwrite") from None
+    rows, about, shape = held.get(kind), held.get("about", wanted), (wanted["rows"], width)
+    if not isinstance(rows, Tensor) or rows.ndim != 2 or rows.dtype != torch.float32 or not isinstance(about, dict):
+        what = f"{file}: not a bank: it has no table of float32 numbers named {kind}"
+        raise ValueError(f"{what}; make it anew: {command} --overwrite")
+    if "about" not in held:
         logger.warning("%s does not say what it was made from; taken as of this checkpoint and split", file)
-        if kind_of(file) == "membank" and tuple(rows.shape) == shape[::-1]:
+        if kind == "membank" and tuple(rows.shape) == shape[::-1]:
             rows = turned(file, rows)
-        about = wanted
-    different = [key for key, value in wanted.items() if about.get(key) != value]
-    if different == [ROUNDING]:
-        logger.warning("%s was made in %s", file, about.get(ROUNDING))
-    elif different:
-        was, now = (", ".join(f"{key} {of.get(key, 'unknown')}" for key in different) for of in (about, wanted))
+    was, now = unlike(about, wanted, ("run", "precision"))  # a folder can be renamed, and what is rounded be read
+    if was:
         raise ValueError(f"{file} was made from {was}, but the run is of {now}; make it anew: {command} --overwrite")
     if tuple(rows.shape) != shape:
-        raise ValueError(
-            f"{file} has the shape {tuple(rows.shape)}, the run needs {shape}; make it anew: {command} --overwrite"
-        )
+        what = f"{file} has the shape {tuple(rows.shape)}, the run needs {shape}"
+        raise ValueError(f"{what}; make it anew: {command} --overwrite")
+    if about.get("precision") != wanted.get("precision"):
+        logger.warning("%s was made in %s", file, about.get("precision"))
     return rows
 
 
@@ -171,22 +182,6 @@ def make_command(file: Path, wanted: dict[str, Any]) -> str:
     return command + " --layer_wise" * bool(re.fullmatch(r"membank\d+\.pt", file.name))
 
 
-def read_bank(file: Path) -> dict[str, Any]:
-    """Map a bank.
-
-    Raises:
-        ValueError: It is damaged, or no bank.
-    """
-    try:
-        held = torch.load(file, weights_only=True, mmap=True)
-    except Exception as error:  # a damaged file can raise any of Python's
-        raise ValueError(f"{file}: not a bank, or damaged ({first_line(error)})") from None
-    rows = held.get(kind_of(file)) if isinstance(held, dict) else None
-    if not isinstance(rows, Tensor) or rows.ndim != 2 or rows.dtype != torch.float32:
-        raise ValueError(f"{file}: not a bank: it has no table of float32 numbers named {kind_of(file)}")
-    return dict(held)
-
-
 def turned(file: Path, columns: Tensor) -> Tensor:
     """Turn a released bank, (D, N), to a row per row, (N, D), in the cache."""
     folder = cache_dir() / f"bank-{hashlib.sha256(digest(file).encode()).hexdigest()[:20]}"
@@ -200,4 +195,5 @@ def turned(file: Path, columns: Tensor) -> Tensor:
     with distributed.main_first():
         if not folder.is_dir():
             fill_folder(folder, fill)
-    return torch.from_numpy(np.load(folder / "rows.npy", mmap_mode="c"))
+    with reading_cache(folder):
+        return torch.from_numpy(np.load(folder / "rows.npy", mmap_mode="c"))

@@ -13,7 +13,7 @@ Source: released `run_fine_tune_distill_mgpu.py`; the contrast: Khosla et al. 20
 
 Departures from the released code (reasons in doc/methods/match.md):
 1. Student layer l follows teacher layer l * k, not 1 + (l - 1) * k. 2. Padding is masked out of the hidden loss.
-3. Batches are class-balanced only where there is a contrast. 4. `--amp` changes none of this.
+3. Batches are class-balanced only in runs that have a contrast. 4. `--amp` changes none of this.
 5. Stages need both losses; the released code switches the second on without being asked.
 """
 
@@ -125,7 +125,7 @@ def classification_loss(
         kd = weights.soft_weight * found["soft_loss"] + (1 - weights.soft_weight) * found["hard_loss"]
         terms.append(weights.ce_weight * kd)
     if weights.ce_weight < 1:
-        found["scl_loss"] = supervised_contrast_loss(s.hidden_states[-1][:, 0], label, weights.scl_temp)
+        found["scl_loss"] = supervised_contrast_loss(s.first, label, weights.scl_temp)
         terms.append((1 - weights.ce_weight) * found["scl_loss"])
     return sum(terms[1:], terms[0]), found
 

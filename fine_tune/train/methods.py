@@ -4,6 +4,7 @@ A row says which script trains a method, which groups of flags that takes, which
 needs of its teacher. Scripts, suites, tests, benchmarks and pictures read it; a name means the same everywhere.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -127,7 +128,22 @@ class PkdProbeConfig(Checked):
 
 
 @dataclass(frozen=True)
-class MatchConfig(Checked):
+class ShareConfig(Checked):
+    """The losses on logits."""
+
+    softmax_temp: float = flag("temperature of the soft targets", 1.0, POSITIVE)
+    soft_weight: float = flag("share of the soft target loss; the hard target loss has the rest", 0.2, SHARE)
+
+
+@dataclass(frozen=True)
+class SclConfig(Checked):
+    """The supervised contrast."""
+
+    scl_temp: float = flag("temperature of the supervised contrast", 0.1, POSITIVE)
+
+
+@dataclass(frozen=True)
+class MatchConfig(ShareConfig, SclConfig):
     """Losses and stages."""
 
     use_hidden_loss: bool = flag("learn the teacher's hidden states", False)
@@ -137,13 +153,10 @@ class MatchConfig(Checked):
         0,
         NOT_NEGATIVE,
     )
-    softmax_temp: float = flag("temperature of the soft targets", 1.0, POSITIVE)
-    soft_weight: float = flag("share of the soft target loss; the hard target loss has the rest", 0.2, SHARE)
     mu: float = flag(
         "weight of the hidden state loss of each student layer; of their sum, not of their mean", 100.0, NOT_NEGATIVE
     )
     ce_weight: float = flag("share of the losses on logits; the supervised contrast has the rest", 1.0, SHARE)
-    scl_temp: float = flag("temperature of the supervised contrast", 0.1, POSITIVE)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -153,22 +166,31 @@ class MatchConfig(Checked):
             raise ValueError(
                 f"--cls_steps {self.cls_steps}: the first stage needs --use_hidden_loss, the second --use_classify_loss"
             )
+        of_logits = ("softmax_temp", "soft_weight", "scl_temp", "ce_weight")
+        for field in dataclasses.fields(self):
+            value, switch = getattr(self, field.name), ""
+            if field.name == "mu" and not self.use_hidden_loss:
+                switch = "use_hidden_loss"
+            if field.name in of_logits and not self.use_classify_loss:
+                switch = "use_classify_loss"
+            if switch and value != field.default:
+                raise ValueError(f"--{field.name} {value} has no effect without --{switch}")
 
 
 @dataclass(frozen=True)
 class NegativesConfig(Checked):
-    """The rows that each row is contrasted with."""
+    """The rows that each row is contrasted with, and for how long alone."""
 
     neg_num: int = flag("how many of them", 20, POSITIVE)
     defined_by_label: bool = flag("take rows of other labels only", False)
+    contrast_steps: int = flag("updates of contrast alone at first", 0, NOT_NEGATIVE)
 
 
 @dataclass(frozen=True)
 class ContrastConfig(NegativesConfig):
     """Contrast of the pooled output, and its stages."""
 
-    two_stage: bool = flag("contrast alone at first", False)
-    contrast_steps: int = flag("updates of contrast alone at first", 0, NOT_NEGATIVE)
+    two_stage: bool = flag("contrast alone at first, for --contrast_steps", False)
     softmax_temp: float = flag("temperature of the contrast", 0.07, POSITIVE)
     logit_loss_weight: float = flag("share of the soft target loss; the hard target loss has the rest", 0.2, SHARE)
     membank_device: int | None = flag(
@@ -185,7 +207,6 @@ class ContrastConfig(NegativesConfig):
 class LayerContrastConfig(NegativesConfig):
     """Contrast of every layer, and its stages."""
 
-    contrast_steps: int = flag("updates of contrast alone at first", 0, NOT_NEGATIVE)
     contrast_temp: float = flag("temperature of the contrast", 0.07, POSITIVE)
     contrast_weight: float = flag(
         "weight of the contrast of each layer beside the losses on logits; of their sum, not of their mean",
@@ -197,18 +218,9 @@ class LayerContrastConfig(NegativesConfig):
 
 
 @dataclass(frozen=True)
-class SclConfig(Checked):
-    """The loss."""
+class ContinuedKdConfig(ShareConfig):
+    """The losses on logits, and what they train."""
 
-    scl_temp: float = flag("temperature of the supervised contrast", 0.1, POSITIVE)
-
-
-@dataclass(frozen=True)
-class ShareConfig(Checked):
-    """The losses on logits."""
-
-    softmax_temp: float = flag("temperature of the soft targets", 1.0, POSITIVE)
-    soft_weight: float = flag("share of the soft target loss; the hard target loss has the rest", 0.5, SHARE)
     freeze_encoder: bool = flag("train the classifier alone", False)
 
 
@@ -249,7 +261,7 @@ MATCH = (*STUDENT_GROUPS, MatchConfig, MapConfig, OutputsConfig)
 CONTRAST = (*STUDENT_GROUPS, ContrastConfig, OutputsConfig)
 LAYER_CONTRAST = (*STUDENT_GROUPS, LayerContrastConfig, MapConfig, TeacherPlace)
 SCL = (*CONTINUED_GROUPS, SclConfig)
-KD_FROM = (*CONTINUED_GROUPS, TeacherRef, ShareConfig, OutputsConfig)
+KD_FROM = (*CONTINUED_GROUPS, TeacherRef, ContinuedKdConfig, OutputsConfig)
 
 MATCH_SCRIPT, CONTRAST_SCRIPT = "run_fine_tune_distill_mgpu", "run_fine_tune_contrast_distill"
 SLOW = {"lr": 3e-5}
@@ -304,7 +316,7 @@ METHODS = {
             files=(("build_logitsbank",), ("build_membank", "--layer_wise")),
         ),
         Method("scl", "train_scl_from_ckpt", SCL, needs="none", defaults=SLOW),
-        Method("kd_from_ckpt", "train_kd_from_ckpt", KD_FROM, needs="logits", defaults=SLOW),
+        Method("kd_from_ckpt", "train_kd_from_ckpt", KD_FROM, needs="logits", defaults=SLOW | {"soft_weight": 0.5}),
     )
 }
 OLDER_NAMES = {"ft": "fine_tune", "pkd": "pkd-hidden", "pkd-user-defined": "pkd_hidden_user_defined"}

@@ -32,7 +32,7 @@ def train_scl(session: Session, student: nn.Module, weights: SclConfig) -> None:
             s = student(**batch.student)
 
             # 2. [CLS] states of one label attract each other.
-            loss = supervised_contrast_loss(s.hidden_states[-1][:, 0], batch.label, weights.scl_temp)
+            loss = supervised_contrast_loss(s.first, batch.label, weights.scl_temp)
             session.backward(loss * batch.weight)
             session.add(batch.weight, loss=loss, scl_loss=loss)
 
