@@ -4,7 +4,7 @@ The rooms; each imports only from those below it.
 
 compare/      suites: methods x seeds, sweeps, tests of every pair, reports
 train/        methods.py, the table of methods and their flags; then one loop per method
-plot/         pictures of runs: curves, gates, shares of the teacher's layers
+plot/         pictures of runs: curves, gates, shares of the teacher's layers, [CLS]
 run/          how a run starts, is checked, goes on, is written down; optimiser; resume
 teacher/      what a loop asks of its teacher; a live one, its outputs on disk, banks
 scores/       predictions, metrics, size and speed
@@ -15,7 +15,7 @@ tasks/        the table of tasks, the reader of their files, official archives, 
 hub.py        local folder or model hub
 files.py      whole-or-nothing writes, locks, JSON
 path.py       where things live
-losses.py     the three losses, pure and unweighted
+losses.py     the losses, pure and unweighted
 layer_map.py  which teacher layer each student layer follows
 hardware/     device, processes, precision, seed, threads; cpu/: faster operators, put in by one call
 
