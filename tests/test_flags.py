@@ -123,7 +123,9 @@ def test_every_option_has_help_and_is_a_field_or_is_read(script):
         assert action.help
         dest = action.dest
         field = dest in FIELDS | OF_THE_PARSER or dest.removeprefix("gate_") in FIELDS
-        assert (field and script in (*TRAIN, *READ, "plot_CLS_embedding")) or re.search(rf"\bargs\.{dest}\b|\"{dest}\"", source), dest
+        assert (field and script in (*TRAIN, *READ, "plot_CLS_embedding")) or re.search(
+            rf"\bargs\.{dest}\b|\"{dest}\"", source
+        ), dest
 
 
 def test_every_field_is_an_option_of_some_script():

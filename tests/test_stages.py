@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import reference
 import torch
-from test_resume import interrupted
+from test_resume import Killed, die, interrupted
 
 from fine_tune.model.load import load_run
 from fine_tune.tasks.table import TASKS
@@ -67,20 +67,19 @@ def unchanged(one, other, part):
 
 
 @WAYS
-def test_a_stopped_run_goes_on_to_the_last_bit(way, data, run, teacher, request, monkeypatch):
-    """In the first stage, and in the second."""
+def test_a_killed_and_a_stopped_run_go_on_to_the_last_bit(way, data, run, teacher, request, monkeypatch):
+    """Killed in the first stage, in the middle of an update; then stopped in the second."""
     script, words = prepared(way, request)
     run(script, "--experiment", "whole", *words)
-    for stop in (1, 3):
-        name = f"cut{stop}"
-        with monkeypatch.context() as patch, pytest.raises(SystemExit) as end:
-            interrupted(patch, "step", stop, lambda: os.kill(os.getpid(), signal.SIGTERM))
-            run(script, "--experiment", name, *words)
-        assert end.value.code == 128 + signal.SIGTERM
-        run(script, "--experiment", name, *words, "--resume")
-        assert data.metrics(name) == data.metrics("whole")
-        one, other = data.state("whole", 4), data.state(name, 4)
-        assert all(torch.equal(weights, other[key]) for key, weights in one.items())
+    ends = (("backward", 2, die, Killed), ("step", 2, lambda: os.kill(os.getpid(), signal.SIGTERM), SystemExit))
+    for method, call, what, error in ends:
+        with monkeypatch.context() as patch, pytest.raises(error):
+            interrupted(patch, method, call, what)
+            run(script, "--experiment", "cut", *words, "--state_step", 1, "--resume")
+    run(script, "--experiment", "cut", *words, "--resume")
+    assert data.metrics("cut") == data.metrics("whole")
+    one, other = data.state("whole", 4), data.state("cut", 4)
+    assert all(torch.equal(weights, other[key]) for key, weights in one.items())
 
 
 @pytest.mark.slow
