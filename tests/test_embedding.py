@@ -22,6 +22,7 @@ def cloud(gap, count=60):
     return Cloud(vectors, label)
 
 
+@pytest.mark.slow
 def test_two_checkpoints_side_by_side(data, run, teacher):
     run("plot_CLS_embedding", *OF, "--dataset", "train", "--ckpt", "2,4")
     image, table = imread(teacher / "cls_train.png"), pd.read_csv(teacher / "cls_train.csv")
@@ -50,6 +51,7 @@ def test_the_projector_has_every_rows_vector_and_the_name_of_its_label(data, run
     assert (log / "projector_config.pbtxt").read_text(encoding="utf-8").count("tensor_path") == 2
 
 
+@pytest.mark.slow
 def test_another_run_stands_before_the_runs_own(data, run, teacher):
     quick = ("--device_id", -1, "--batch_size", 8, "--total_step", 1, "--warmup_step", 1)
     run("run_kd_distil", "--experiment", "KD", "--teacher_exp", "teacher", "--task", "sst2", *quick)

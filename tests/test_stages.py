@@ -31,8 +31,9 @@ CASES = {
     "kd": (KD, *TAUGHT, "--src_experiment", "source", "--softmax_temp", 3),
 }
 """Script and flags of each way to train."""
+SLOW = pytest.mark.slow
 WAYS = pytest.mark.parametrize("way", [
-    name if name in ("match in stages", "layers in stages", "scl") else pytest.param(name, marks=pytest.mark.slow)
+    name if name == "layers in stages" else pytest.param(name, marks=SLOW)
     for name in CASES
 ])  # fmt: skip
 OF = ("--experiment", "teacher", "--task", "sst2", "--dataset", "train", "--device_id", -1)
@@ -97,12 +98,15 @@ def test_two_processes_do_what_one_does(way, data, run, teacher, request, tmp_pa
             assert two["loss"] == pytest.approx(one["loss"], rel=1e-4)
 
 
+CONTRASTED = {"contrast_loss"}, {"contrast_loss", "soft_loss", "hard_loss"}
+
+
 @pytest.mark.parametrize(
     ("way", "first", "second"),
     [
         ("match in stages", {"hidden_loss"}, {"soft_loss", "hard_loss", "scl_loss"}),
-        ("contrast in stages", {"contrast_loss"}, {"contrast_loss", "soft_loss", "hard_loss"}),
-        ("layers in stages", {"contrast_loss"}, {"contrast_loss", "soft_loss", "hard_loss"}),
+        pytest.param("contrast in stages", *CONTRASTED, marks=SLOW),
+        pytest.param("layers in stages", *CONTRASTED, marks=SLOW),
     ],
 )
 def test_a_stage_has_its_own_losses_and_moves_only_what_they_reach(way, first, second, data, run, teacher, request):
@@ -118,6 +122,7 @@ def test_a_stage_has_its_own_losses_and_moves_only_what_they_reach(way, first, s
     assert not unchanged(states[1], states[2], "layer.0.")
 
 
+@SLOW
 def test_a_log_entry_across_two_stages_has_the_mean_of_each(data, run, teacher):
     """Each loss over the updates that had it."""
     words = (MATCH, *TAUGHT[:-4], "--teacher_exp", "teacher", *BOTH, "--cls_steps", 2, "--dropout", 0)
@@ -140,6 +145,7 @@ def test_a_dry_run_counts_each_stage_for_its_own_share(data, run, teacher, monke
     assert "30, 10 of them tried" in capsys.readouterr().out
 
 
+@SLOW
 def test_a_first_stage_as_long_as_the_run_is_told(data, run, teacher, caplog):
     run(MATCH, "--experiment", "s", *TAUGHT, *BOTH, "--cls_steps", 4)
     assert "--cls_steps 4: the run ends at update 4, before the second stage" in caplog.text
@@ -159,7 +165,7 @@ def test_the_hidden_loss_is_the_sum_over_layers(data, run, teacher, caplog):
     assert data.config("s")["layer_map"] == "2:1,4:2"
 
 
-@pytest.mark.parametrize("weight", [0, 0.25, 1])
+@pytest.mark.parametrize("weight", [0.25, pytest.param(0, marks=SLOW), pytest.param(1, marks=SLOW)])
 def test_a_loss_of_weight_zero_is_not_computed(weight, data, run, teacher):
     run(MATCH, "--experiment", "s", *TAUGHT, "--use_classify_loss", "--ce_weight", weight, "--soft_weight", 0.3)
     entry = data.metrics("s")[0]
@@ -223,6 +229,7 @@ def test_supervised_contrast_is_the_reference_and_leaves_the_head_alone(data, ru
     assert {path.name: path.read_bytes() for path in data.run("source").iterdir() if path.is_file()} == before
 
 
+@SLOW
 def test_a_continued_run_takes_over_split_seed_and_sizes(data, run, source):
     run(SCL, "--experiment", "s", *QUICK, "--src_experiment", "source")
     config, old = data.config("s"), data.config("source")
@@ -242,7 +249,7 @@ def test_a_continued_run_takes_over_split_seed_and_sizes(data, run, source):
     assert data.config("kd")["seed"] == 9 and data.config("kd")["soft_weight"] == 0.5
 
 
-@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("frozen", [pytest.param(False, marks=SLOW), True])
 def test_kd_of_a_continued_student_trains_all_of_it_unless_told_otherwise(frozen, data, run, source):
     flags = ("--lr", 0.01, "--warmup_step", 0, "--soft_weight", 0.7, "--softmax_temp", 3)
     run(KD, "--experiment", "s", *TAUGHT, "--src_experiment", "source", *flags, *["--freeze_encoder"] * frozen)
@@ -263,6 +270,7 @@ def test_banks_answer_as_the_teacher_does(data, run, banks):
         assert other["loss"] == pytest.approx(one["loss"], rel=1e-5)
 
 
+@SLOW
 def test_banks_of_the_released_code_are_read(data, run, banks, caplog):
     """They hold a column per row, and nothing of what they were made from."""
     for name in ("whole", "s"):
@@ -309,12 +317,17 @@ CHECKS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("script", "flags", "told"), CHECKS, ids=str)
+@pytest.mark.parametrize(
+    ("script", "flags", "told"),
+    [check if number % 4 == 0 else pytest.param(*check, marks=SLOW) for number, check in enumerate(CHECKS)],
+    ids=str,
+)
 def test_what_cannot_be_trained_is_refused_in_one_line(script, flags, told, data, teacher, refused):
     assert told in refused(script, "--experiment", "s", *TAUGHT, *flags)
     assert not data.run("s").exists()
 
 
+@SLOW
 def test_more_negatives_than_rows_are_refused(data, banks, refused):
     told = refused(LAYERS, "--experiment", "s", *TAUGHT, "--neg_num", 13, "--defined_by_label")
     assert told == "--neg_num 13: a row of sst2 train has 12 rows of another label"
@@ -325,6 +338,7 @@ def test_a_source_is_never_its_own_successor(data, source, refused):
     assert told == "--experiment source: is the source, which is left as it is; give another name"
 
 
+@SLOW
 def test_a_source_of_another_task_is_refused(data, run, source, refused):
     data.write("mrpc")
     told = refused(SCL, "--experiment", "s", "--task", "mrpc", "--src_experiment", "source", "--device_id", -1)

@@ -325,6 +325,7 @@ def test_every_method_can_be_compared_and_all_start_alike(data, run, teacher, ma
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_chain_of_assistants_is_a_row_after_a_row(data, run, teacher, made):
     """Of each seed its own."""
     sizes = [word for name, value in SIZES.items() if name[:4] != "init" for word in ("--set", f"{name}={value}")]

@@ -10,6 +10,7 @@ from conftest import SIZES, VOCABULARY, WORDS, make_encoder
 QUICK = ("--task", "sst2", "--device_id", -1, "--batch_size", 8, "--log_step", 1, "--total_step", 4, "--warmup_step", 1)
 TAUGHT = (*QUICK, "--teacher_exp", "teacher", "--dropout", 0)
 RANDOM = ("--student_init", "random")
+SLOW = [pytest.param(script, marks=pytest.mark.slow) for script in ("run_kd_distil", "run_pkd_distill")]
 
 
 @pytest.fixture
@@ -52,6 +53,7 @@ def test_each_is_fed_its_own_tokens(data, run, teacher, other, monkeypatch):
     assert json.loads((data.run("s") / "eval_dev.json").read_text(encoding="utf-8"))["rows"] == 8
 
 
+@pytest.mark.slow
 def test_the_teachers_embeddings_are_not_copied_to_other_tokens(data, run, teacher, other, capsys):
     run("run_kd_distil", "--experiment", "s", *TAUGHT, "--tokenizer", other, "--lr", 1e-12)
     assert "embeddings  random" in capsys.readouterr().out
@@ -63,27 +65,30 @@ def test_the_teachers_embeddings_are_not_copied_to_other_tokens(data, run, teach
 
 
 @pytest.mark.parametrize(("script", "flags"), [
-    ("run_pkd_distill", ("--pkd_exp", "pkd-skip")), ("run_alp_distil", ("--alp_exp", "alp-kd")),
-    ("run_probing_lad", ("--probing_exp", "lad_cls")),
+    ("run_pkd_distill", ("--pkd_exp", "pkd-skip")),
+    pytest.param("run_alp_distil", ("--alp_exp", "alp-kd"), marks=pytest.mark.slow),
+    pytest.param("run_probing_lad", ("--probing_exp", "lad_cls"), marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_methods_that_match_cls_take_both_tokens(script, flags, data, run, teacher, other):
     run(script, "--experiment", "s", *TAUGHT, *flags, "--tokenizer", other)
     assert len(data.metrics("s")) == 4
 
 
-@pytest.mark.parametrize("script", ["run_lad_distil", "run_pkd_distill", "run_fine_tune_distill_mgpu"])
+@pytest.mark.parametrize("script", [*SLOW[1:], "run_lad_distil", "run_fine_tune_distill_mgpu"])
 def test_methods_that_match_all_tokens_refuse_other_tokens(script, data, refused, teacher, other):
     flags = ("--use_hidden_loss",) * script.endswith("mgpu")
     told = refused(script, "--experiment", "s", *TAUGHT, "--tokenizer", other, *flags)
     assert told.startswith("--tokenizer: ") and "matches all tokens, and the student's are not the teacher's" in told
 
 
+@pytest.mark.slow
 def test_the_teachers_tokenizer_under_another_name_is_no_other(data, run, teacher, encoder):
     run("run_lad_distil", "--experiment", "s", *TAUGHT, "--tokenizer", encoder)
     run("run_lad_distil", "--experiment", "plain", *TAUGHT)
     assert data.metrics("s") == data.metrics("plain")
 
 
+@pytest.mark.slow
 def test_banks_of_a_teacher_with_other_tokens_are_read(data, run, teacher, other):
     of = ("--experiment", "teacher", "--task", "sst2", "--dataset", "train", "--device_id", -1)
     run("build_membank", *of, "--layer_wise")
@@ -104,6 +109,7 @@ def test_an_albert_learns_from_a_bert(flags, data, run, teacher):
     run("run_fine_tune_eval", "--experiment", "s", "--model", "albert", "--task", "sst2", "--device_id", -1)
 
 
+@pytest.mark.slow
 def test_a_bert_learns_from_an_albert(data, run, albert):
     run("run_fine_tune", "--experiment", "a", "--model", "albert", "--ptrain_ver", albert, *QUICK, "--max_seq_len", 24)
     flags = ("--teacher_exp", "a", "--tmodel", "albert", *RANDOM)
