@@ -118,7 +118,7 @@ def test_a_method_without_a_choice_of_layers_refuses_a_map(method, reason, data,
 def test_the_map_is_printed_before_the_first_update_and_saved_as_pairs(
     text, pairs, data, run, teacher, capsys, monkeypatch
 ):
-    def stop(self):
+    def stop(self, until=None):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Session, "steps", stop)

@@ -42,7 +42,8 @@ def resolve_device(device_id: int | None, flag: str = "--device_id") -> torch.de
         device_id = 0 if count else -1
     if device_id >= count:
         gpus = f"its GPUs are 0..{count - 1}" if count else "it has no GPU that torch can use"
-        cure = "leave the flag out for the best device, or give -1 for the CPU"
+        own = flag.replace("--num_gpu", "--device_id")
+        cure = f"leave the flag out for the best device, or give {own} -1 for the CPU"
         raise ValueError(f"{flag}: this machine has no GPU {device_id}, {gpus}; {cure}")
     return torch.device("cpu") if device_id < 0 else torch.device("cuda", device_id)
 

@@ -82,7 +82,8 @@ class Part:
         self.scheduler.step()
         self.optimizer.zero_grad(set_to_none=True)
         # The norm of a module without gradients is on the CPU, wherever the module is.
-        norm: Tensor = torch.linalg.vector_norm(torch.stack([each.to(self.device) for each in norms]))
+        there = [each.to(self.device) for each in norms]
+        norm: Tensor = torch.linalg.vector_norm(torch.stack(there)) if there else torch.zeros(())
         return norm
 
     def state_dict(self) -> dict[str, Any]:
