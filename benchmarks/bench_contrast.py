@@ -79,7 +79,7 @@ def released(rows: np.ndarray, label: np.ndarray, columns: list[Tensor], count: 
     """Draw and gather as the released code reads: (B, D, K) of every layer, from banks of a column per row."""
     found = [torch.empty(len(rows), len(bank), count) for bank in columns]
     for place, row in enumerate(rows):
-        candidates = np.array([other for other in range(len(label)) if label[other] != label[row]])
+        candidates = np.flatnonzero(label != label[row])
         drawn = np.random.choice(candidates, count, replace=False)
         for layer, bank in enumerate(columns):
             found[layer][place] = bank[:, drawn]
