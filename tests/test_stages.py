@@ -11,7 +11,10 @@ import reference
 import torch
 from test_resume import Killed, die, interrupted
 
+from fine_tune.model.classifier import Classifier
+from fine_tune.model.encoder import pretrained_encoder
 from fine_tune.model.load import load_run
+from fine_tune.model.projection import ProjectedStudent
 from fine_tune.tasks.table import TASKS
 
 QUICK = ("--task", "sst2", "--device_id", -1, "--batch_size", 8, "--log_step", 1, "--total_step", 4, "--warmup_step", 1)
@@ -172,6 +175,16 @@ def test_a_loss_of_weight_zero_is_not_computed(weight, data, run, teacher):
     kd = 0.3 * entry.get("soft_loss", 0) + 0.7 * entry.get("hard_loss", 0)
     assert ("soft_loss" in entry, "scl_loss" in entry) == (weight > 0, weight < 1)
     assert entry["loss"] == pytest.approx(weight * kd + (1 - weight) * entry.get("scl_loss", 0))
+
+
+def test_the_contrast_of_a_projected_student_sees_its_own_states(encoder):
+    """Not those that were taken to the teacher's width."""
+    classifier = Classifier(pretrained_encoder(encoder), 2, 0.0).eval()
+    inputs = {"input_ids": torch.tensor([[2, 7, 9, 3]]), "attention_mask": None}
+    inputs["token_type_ids"] = torch.zeros_like(inputs["input_ids"])
+    out = ProjectedStudent(classifier, 24)(**inputs)
+    assert out.hidden_states[-1].shape == (1, 4, 24)
+    torch.testing.assert_close(out.first, classifier(**inputs).hidden_states[-1][:, 0])
 
 
 def first_batch(data, experiment, rows):

@@ -7,6 +7,10 @@ import torch
 import transformers
 from conftest import SIZES, VOCABULARY, WORDS, make_encoder
 
+from fine_tune.data.batches import updates
+from fine_tune.data.tokens import load_split, load_tokenizer
+from fine_tune.tasks.table import TASKS
+
 QUICK = ("--task", "sst2", "--device_id", -1, "--batch_size", 8, "--log_step", 1, "--total_step", 4, "--warmup_step", 1)
 TAUGHT = (*QUICK, "--teacher_exp", "teacher", "--dropout", 0)
 RANDOM = ("--student_init", "random")
@@ -79,6 +83,15 @@ def test_methods_that_match_all_tokens_refuse_other_tokens(script, data, refused
     flags = ("--use_hidden_loss",) * script.endswith("mgpu")
     told = refused(script, "--experiment", "s", *TAUGHT, "--tokenizer", other, *flags)
     assert told.startswith("--tokenizer: ") and "matches all tokens, and the student's are not the teacher's" in told
+
+
+def test_each_is_padded_to_its_own_length(data, encoder, other):
+    """With `--pad_to_max`: neither loses its last tokens."""
+    mine, its = (load_split(TASKS["sst2"], "train", load_tokenizer(name), length)
+                 for name, length in ((encoder, 12), (other, 24)))  # fmt: skip
+    (batch,) = next(updates(mine, its, batch_size=4, seed=1, pad_to=12))
+    assert batch.student["input_ids"].shape == (4, 12) and batch.teacher["input_ids"].shape == (4, 24)
+    assert all((row == 3).sum() == 1 for row in batch.teacher["input_ids"])  # [SEP]
 
 
 @pytest.mark.slow
