@@ -165,6 +165,7 @@ def widened(batch: Batch, columns: int) -> Batch:
     return Batch(batch.rows, inputs, inputs, batch.label, inputs["attention_mask"], batch.weight)
 
 
+@pytest.mark.slow
 def test_more_padding_changes_neither_losses_nor_gradients(models, rows):
     (batch,) = next(updates(rows, batch_size=8, seed=1))
     assert (batch.mask == 0).any()

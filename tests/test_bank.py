@@ -80,6 +80,7 @@ def test_the_data_set_of_offline_distillation(pairs, run):
     assert (about["checkpoint"], about["split"], about["rows"]) == (2, "train", 11)
 
 
+@pytest.mark.slow
 def test_a_single_sentence_has_no_second_text(data, run, teacher):
     run("run_fine_tune_gen_logits", *ASKED, "--task", "sst2", "--dataset", "dev", "--ckpt", 2)
     lines = (teacher / "sst2-distill.jsonl").read_text(encoding="utf-8").splitlines()
@@ -123,7 +124,9 @@ def test_a_file_of_something_else_is_not_replaced_unless_asked(
     assert {file: file.read_bytes() for file in before} != before
 
 
-@pytest.mark.parametrize("script", BUILDERS)
+@pytest.mark.parametrize(
+    "script", [*BUILDERS[:1], *(pytest.param(script, marks=pytest.mark.slow) for script in BUILDERS[1:])]
+)
 def test_bad_input_is_refused_before_anything_is_written(script, data, refused, teacher):
     before = set(teacher.iterdir())
     for more, told in (
@@ -142,6 +145,7 @@ def test_banks_that_the_disk_cannot_hold_are_refused(data, refused, teacher, mon
     assert told.startswith("4 banks of 24 x 16 would take 0.00 GB; the disk has 0.00 GB left")
 
 
+@pytest.mark.slow
 def test_the_builders_and_the_cache_of_training_are_one_store(data, run, teacher, monkeypatch):
     run("build_logitsbank", *ASKED, "--task", "sst2")
     (folder,) = cache_dir().glob("teacher-*")
@@ -152,6 +156,7 @@ def test_the_builders_and_the_cache_of_training_are_one_store(data, run, teacher
     assert list(cache_dir().glob("teacher-*")) == [folder]
 
 
+@pytest.mark.slow
 def test_what_a_kill_left_undone_is_made(data, run, teacher, monkeypatch):
     """Killed between two banks; the first is kept as it is."""
     plain, made = bank.write_whole, []

@@ -77,6 +77,7 @@ def assert_scored(data, model, tokenizer):
     assert data.config("old", name="eval_dev.json")["checkpoints"][str(STEP)]["accuracy"] == pytest.approx(accuracy)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", TEACHERS.values(), ids=TEACHERS)
 def test_a_released_teacher_is_evaluated(data, run, encoder, old_teacher, changes):
     write_run(data, old_teacher, released_config(ptrain_ver=encoder, **changes))
@@ -93,6 +94,7 @@ def test_a_released_student_is_evaluated(data, run, encoder, old_student, change
     assert_scored(data, old_student, load_tokenizer(encoder))
 
 
+@pytest.mark.slow
 def test_a_released_student_gets_test_predictions_with_the_tokenizer_that_was_named(data, run, encoder, old_student):
     write_run(data, old_student, released_config(**STUDENT_KEYS))
     ask = ("--experiment", "old", "--task", "sst2", "--device_id", -1, "--ptrain_ver", encoder)

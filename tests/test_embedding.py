@@ -31,6 +31,7 @@ def test_two_checkpoints_side_by_side(data, run, teacher):
     assert len(table) == 2 * 2 * 24 and set(table["projection"]) == {"pca", "t-sne"}
 
 
+@pytest.mark.slow
 def test_the_projector_has_every_rows_vector_and_the_name_of_its_label(data, run, teacher):
     """That of the last block's [CLS], without dropout; drawn again, it is there once."""
     for _ in range(2):
@@ -71,6 +72,7 @@ def test_classes_that_part_have_a_larger_silhouette_and_part_in_the_plane():
     assert separation(Cloud(near.vectors, np.zeros(60, int))) == 0
 
 
+@pytest.mark.slow
 def test_the_picture_of_the_same_vectors_is_the_same():
     one, other, third = (draw_clouds({"a": cloud(gap)}, ("0", "1"), 3)[1] for gap in (2, 2, 3))
     assert one == other != third

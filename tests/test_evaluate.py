@@ -169,6 +169,7 @@ def test_the_summary_ranks_the_selected_checkpoints(data, teacher, run, capsys):
     assert not (teacher / "prediction_train-2.tsv").exists()
 
 
+@pytest.mark.slow
 def test_scores_go_to_tensorboard_under_task_split_and_metric(data, teacher, run):
     """Beside those of training; scored again, a split is replaced and the others stay."""
     ask = ("--experiment", "teacher", "--task", "sst2", "--device_id", -1)

@@ -353,7 +353,7 @@ NEEDS = {name: TABLE[name].needs for name in METHODS}
 
 @pytest.mark.parametrize(
     ("method", "more"),
-    [("kd", ()), *(pytest.param(name, (), marks=pytest.mark.slow) for name in HIDDEN),
+    [*(pytest.param(name, (), marks=pytest.mark.slow) for name in ("kd", *HIDDEN)),
      pytest.param("lad_no", MORE["three layers"], marks=pytest.mark.slow)],
     ids=lambda value: value if isinstance(value, str) else "-".join(map(str, value)) or "plain",
 )  # fmt: skip

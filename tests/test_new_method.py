@@ -32,6 +32,7 @@ def test_it_is_short():
     assert len([line for line in lines if line.strip()]) < 40
 
 
+@pytest.mark.slow
 def test_it_trains_resumes_and_is_scored(data, teacher, run, monkeypatch):
     run("toy_method", "--experiment", "whole", *TOY)
     assert data.config("whole")["method"] == "toy"

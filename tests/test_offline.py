@@ -49,6 +49,7 @@ def test_the_loss_is_that_of_the_document(data, run, said, capsys):
     assert found == pytest.approx((hard.item(), soft.item(), (hard + soft).item()), rel=1e-4, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_chain_of_assistants(data, run, said):
     """Every student's logits teach the next, smaller one."""
     run("run_fine_tune_distill", "--experiment", "TA", *OWN, "--seed", 1)
@@ -92,6 +93,7 @@ def test_a_range_of_layers_is_copied(part, flags, layers, data, run, said):
     assert copied == (part == "all") and plain.config.num_hidden_layers == len(layers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [("--max_seq_len", 128), ("--type_vocab_size", 1)], ids=str)
 def test_embeddings_of_another_shape_stay_random(flags, data, run, said, capsys):
     start = ("--init_exp", "teacher", "--init_step", 2)
@@ -100,6 +102,7 @@ def test_embeddings_of_another_shape_stay_random(flags, data, run, said, capsys)
     assert "embeddings  random" in told and "layer 2     copied from layer 3" in told
 
 
+@pytest.mark.slow
 def test_layers_of_a_pretrained_encoder_are_copied(data, run, said, encoder):
     run(
         "run_fine_tune_distill",
@@ -188,6 +191,7 @@ def test_a_file_of_logits_is_read_however_it_was_written(change, data, run, said
     torch.testing.assert_close(read_logits(said, 2), torch.tensor([row["logits"] for row in rows]))
 
 
+@pytest.mark.slow
 def test_a_run_whose_name_begins_with_test_has_labels(data, run, teacher):
     teacher.rename(data.run("test"))
     run("run_fine_tune_gen_logits", "--experiment", "test", "--task", "sst2", "--device_id", -1)
@@ -197,6 +201,7 @@ def test_a_run_whose_name_begins_with_test_has_labels(data, run, teacher):
     assert read_logits(data.run("test") / "sst2-distill.jsonl", 2).shape == (24, 2)
 
 
+@pytest.mark.slow
 def test_an_albert_learns_from_a_bert(data, run, said, albert):
     flags = ("--model", "albert", "--ptrain_ver", albert, "--d_emb", 8)
     run("run_fine_tune_distill", "--experiment", "s", *OWN, *flags)
@@ -229,6 +234,7 @@ def test_two_processes_do_what_one_does(data, run, said, tmp_path):
         assert two["loss"] == pytest.approx(one["loss"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_configuration_repeats_the_run(data, run, said, monkeypatch):
     run("run_fine_tune_distill", "--experiment", "one", *OWN, "--init_exp", "teacher", "--init_step", 2)
     monkeypatch.setattr(sys, "argv", ["test"])

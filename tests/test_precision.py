@@ -232,6 +232,7 @@ def test_layers_computed_again_give_the_same_losses(script, data, run, teacher, 
         torch.testing.assert_close(value, other[key], rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_long_batches_alone_have_layers_computed_again_with_the_same_results(encoder, monkeypatch):
     """The first layers, more of them the longer, dropout's masks included; evaluation in between does not count."""
     calls, forward = [], BertIntermediate.forward
@@ -268,6 +269,7 @@ def test_an_architecture_whose_layers_cannot_be_computed_again_is_refused_by_fla
     assert not data.run("x").exists()
 
 
+@pytest.mark.slow
 def test_a_teacher_of_that_architecture_is_no_obstacle_for_it_learns_nothing(data, run, albert):
     base = ("--task", "sst2", *CPU, "--total_step", 1, "--batch_size", 4)
     run("run_fine_tune", "--experiment", "t", "--model", "albert", "--ptrain_ver", albert, "--max_seq_len", 24, *base)

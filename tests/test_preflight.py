@@ -290,6 +290,7 @@ def test_a_dry_run_tries_the_update_that_takes_most(data, encoder):
     assert [batch.rows.tolist() for (batch,) in found[:3] + found[4:]] == [b.rows.tolist() for (b,) in wanted]
 
 
+@pytest.mark.slow
 def test_an_evaluation_of_another_tasks_run_is_refused(data, sound, run, refused):
     """Of other classes, or with another tokenizer, too."""
     ask = ("run_fine_tune_eval", "--experiment", "teacher", "--task", "sst2", "--device_id", -1)

@@ -38,6 +38,7 @@ def test_a_repeated_run_is_the_same_to_the_last_bit(script, data, run, teacher):
     assert data.config("a") | {"experiment": "b"} == data.config("b")
 
 
+@pytest.mark.slow
 def test_a_teacher_can_be_repeated(data, run, encoder):
     run("run_fine_tune", "--experiment", "a", "--ptrain_ver", encoder, "--max_seq_len", 24, *QUICK, "--epoch", 1)
     repeat("run_fine_tune", data, run)
@@ -45,6 +46,7 @@ def test_a_teacher_can_be_repeated(data, run, encoder):
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
+@pytest.mark.slow
 def test_epochs_are_repeated_as_epochs(data, run, teacher):
     base = (*CPU, "--task", "sst2", "--batch_size", 8, "--epoch", 1)
     run("run_kd_distil", "--experiment", "a", "--teacher_exp", "teacher", *base)
@@ -70,6 +72,7 @@ def test_flags_of_another_method_are_refused(data, run, refused, teacher):
     assert "hidden_mse_weight" in message and not data.run("b").exists()
 
 
+@pytest.mark.slow
 def test_the_config_of_another_script_is_refused(data, run, teacher):
     run("run_lad_no_distil", "--experiment", "a", "--teacher_exp", "teacher", *QUICK)
     about = data.run("a") / "run.json"
@@ -107,6 +110,7 @@ def test_help_lists_the_flags_of_a_script_that_repeats(capsys):
     assert "--gate_init_bias" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_repetition_never_replaces_a_run_unasked(data, run, refused, teacher):
     run("run_kd_distil", "--experiment", "a", "--teacher_exp", "teacher", *QUICK, "--overwrite")
     run("run_kd_distil", "--experiment", "b", "--teacher_exp", "teacher", *QUICK)
@@ -114,6 +118,7 @@ def test_a_repetition_never_replaces_a_run_unasked(data, run, refused, teacher):
     assert "--overwrite" in message
 
 
+@pytest.mark.slow
 def test_a_repetition_keeps_its_teacher(data, run, refused, teacher):
     run("run_kd_distil", "--experiment", "a", "--teacher_exp", "teacher", *QUICK)
     flags = ("--experiment", "b", "--from_config", data.run("a") / "config.json", "--teacher_exp", "other")

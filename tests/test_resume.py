@@ -182,6 +182,7 @@ def test_other_rows_or_another_teacher_are_no_way_to_go_on(data, run, teacher, r
     assert "run.json has teacher_sha256 " in refused(*LAD, "--resume")
 
 
+@pytest.mark.slow
 def test_resume_begins_what_is_not_there_and_leaves_what_is_complete(data, run, teacher, refused, capsys):
     run(*LAD, "--resume")
     files = {path.name: path.stat().st_mtime_ns for path in data.run("cut").iterdir()}
@@ -241,6 +242,7 @@ def test_a_recipe_begins_anew_if_told(extra, argument, given):
     assert end.stdout.strip() == given
 
 
+@pytest.mark.slow
 def test_a_damaged_state_is_told_and_kept(data, run, teacher, refused, monkeypatch):
     cut(run, monkeypatch, *LAD)
     file = data.run("cut") / STATE
@@ -279,6 +281,7 @@ def test_only_the_last_checkpoints_are_kept(data, run, teacher):
     assert kept == {10, 12} and len(list(data.run("cut").glob("*-*.pt"))) == 2 * 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["loss", "gradient"])
 def test_what_is_not_finite_ends_the_run_before_anything_is_saved(where, data, run, teacher, monkeypatch):
     """At the update where it happened, with its rows; the state before it is still there."""

@@ -80,6 +80,7 @@ def test_gate_config_has_the_released_keys(data, run, teacher):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_epoch_script_weighs_the_hidden_loss_by_one_on_the_command_line(data, teacher, monkeypatch):
     argv = ["x", "--experiment", "s", "--teacher_exp", "teacher", *map(str, QUICK)]
     monkeypatch.setattr(sys, "argv", argv)
@@ -87,11 +88,13 @@ def test_the_epoch_script_weighs_the_hidden_loss_by_one_on_the_command_line(data
     assert data.config("s")["hidden_mse_weight"] == 1.0
 
 
+@pytest.mark.slow
 def test_the_epoch_script_weighs_the_hidden_loss_by_one_in_process(data, run, teacher):
     run("run_lad_distil_epoch", "--experiment", "s", "--teacher_exp", "teacher", *QUICK)
     assert data.config("s")["hidden_mse_weight"] == 1.0
 
 
+@pytest.mark.slow
 def test_epochs_count_rows_and_the_default_is_three(data, run, teacher):
     base = ("--teacher_exp", "teacher", "--task", "sst2", *CPU, "--batch_size", 5)
     run("run_student_fine_tune", "--experiment", "s", *base)
@@ -101,8 +104,8 @@ def test_epochs_count_rows_and_the_default_is_three(data, run, teacher):
     assert (data.config("e")["total_step"], data.config("e")["warmup_step"]) == (3, 2)
 
 
-FEW = {"sst2", "mnli", "stsb"}
-"""Tasks that stand for the others in the fast set: a sentence; pairs and two dev splits; a regression."""
+FEW = {"mnli", "stsb"}
+"""Tasks that stand for the others in the fast set: pairs and two dev splits; a regression."""
 
 
 @pytest.mark.parametrize("task", [pytest.param(task, marks=() if task in FEW else pytest.mark.slow) for task in TASKS])
@@ -261,6 +264,7 @@ def test_lad_never_changes_its_teacher(data, run, teacher, monkeypatch):
     assert seen == [True]
 
 
+@pytest.mark.slow
 def test_student_and_gates_have_their_own_optimiser_and_schedule(data, run, teacher, monkeypatch):
     from fine_tune.run import start
 
@@ -340,7 +344,7 @@ def test_the_start_copies_the_mapped_layers_and_cuts_the_positions(data, run, te
     assert len(student["encoder.embeddings.position_embeddings.weight"]) == 24
 
 
-@pytest.mark.parametrize("flag", ["--pad_to_max", "--reverse_gate"])
+@pytest.mark.parametrize("flag", [pytest.param("--pad_to_max", marks=pytest.mark.slow), "--reverse_gate"])
 def test_a_switch_of_the_method_is_heard(flag, data, run, teacher):
     run("run_lad_distil", "--experiment", "off", *EXACT)
     run("run_lad_distil", "--experiment", "on", *EXACT, flag)
@@ -349,6 +353,7 @@ def test_a_switch_of_the_method_is_heard(flag, data, run, teacher):
     assert losses(data, "on", "hard_loss")[0] == pytest.approx(losses(data, "off", "hard_loss")[0], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_student_can_be_distilled_further(data, run, teacher):
     run("run_lad_distil", "--experiment", "s", "--teacher_exp", "teacher", *QUICK)
     run("run_lad_distil", "--experiment", "ss", "--teacher_exp", "s", *QUICK)
@@ -356,6 +361,7 @@ def test_a_student_can_be_distilled_further(data, run, teacher):
     assert files(data.run("ss")) == OWN | {"gate_config.json"} | checkpoints((4,), "model", "gate-1")
 
 
+@pytest.mark.slow
 def test_a_teacher_of_one_layer_needs_no_gate(data, run, teacher):
     run("run_student_fine_tune", "--experiment", "one", "--teacher_exp", "teacher", *QUICK, "--num_hidden_layers", 1)
     run("run_lad_distil", "--experiment", "s", "--teacher_exp", "one", *QUICK)
@@ -434,6 +440,7 @@ def test_a_missing_run_is_refused_by_name(refused, teacher):
         assert "absent_bert_sst2" in message and "teacher_bert_sst2" in message
 
 
+@pytest.mark.slow
 def test_missing_data_is_answered_with_the_command_that_gets_it(data, refused, teacher, encoder):
     data.file("SST-2/train.tsv").unlink()
     for script in TRAINING:
@@ -503,11 +510,13 @@ def test_golden_losses(data, run, tmp_path):
             assert losses(data, experiment, name) == pytest.approx(values, rel=1e-4, abs=2e-6), (script, name)
 
 
+@pytest.mark.slow
 def test_layers_that_teach_nobody_are_named(run, data, teacher, caplog):
     run("run_lad_distil", "--experiment", "s", "--teacher_exp", "teacher", *QUICK, "--num_hidden_layers", 3)
     assert "teacher layers that teach nobody: 4" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_gate_schedule_of_its_own_warms_up_in_proportion(run, data, teacher):
     flags = ("--warmup_step", 3, "--warmup_rate", 0.5, "--gate_total_step", 2)
     run("run_lad_distil", "--experiment", "s", "--teacher_exp", "teacher", *QUICK, *flags)

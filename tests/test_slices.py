@@ -46,6 +46,7 @@ def test_a_slice_has_its_own_place_in_the_cache(data, encoder):
             assert got["input_ids"].tolist() == want["input_ids"].tolist() and part.label[row] == whole.label[same]
 
 
+@pytest.mark.slow
 def test_a_run_is_trained_on_a_slice_and_scored_on_the_other(data, run, teacher):
     grow(data)
     base = ("--experiment", "s", "--task", "sst2", "--device_id", -1)

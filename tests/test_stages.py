@@ -136,6 +136,7 @@ def test_a_log_entry_across_two_stages_has_the_mean_of_each(data, run, teacher):
         assert entry[name] == pytest.approx(np.mean([one[name] for one in entries if name in one]), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_dry_run_counts_each_stage_for_its_own_share(data, run, teacher, monkeypatch, capsys):
     from fine_tune.run import dry_run
 
@@ -201,6 +202,7 @@ def first_batch(data, experiment, rows):
 ALL = ("--dropout", 0, "--batch_size", 24, "--lr", 1e-12, "--warmup_step", 0, "--ckpt_step", 1, "--total_step", 1)
 
 
+@pytest.mark.slow
 def test_contrast_is_the_reference_on_the_bank(data, run, banks):
     """With all other rows as negatives, whatever their order."""
     run(CONTRAST, "--experiment", "s", *TAUGHT, *ALL, "--neg_num", 23)
@@ -262,6 +264,7 @@ def test_a_continued_run_takes_over_split_seed_and_sizes(data, run, source):
     assert data.config("kd")["seed"] == 9 and data.config("kd")["soft_weight"] == 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frozen", [pytest.param(False, marks=SLOW), True])
 def test_kd_of_a_continued_student_trains_all_of_it_unless_told_otherwise(frozen, data, run, source):
     flags = ("--lr", 0.01, "--warmup_step", 0, "--soft_weight", 0.7, "--softmax_temp", 3)
@@ -272,6 +275,7 @@ def test_kd_of_a_continued_student_trains_all_of_it_unless_told_otherwise(frozen
         assert entry["loss"] == pytest.approx(0.7 * entry["soft_loss"] + 0.3 * entry["hard_loss"])
 
 
+@pytest.mark.slow
 def test_banks_answer_as_the_teacher_does(data, run, banks):
     """KD to the last bit; PKD, which normalises [CLS] itself, to rounding; and no weights of the teacher are kept."""
     run("run_kd_distil", "--experiment", "live", *TAUGHT)
@@ -358,6 +362,7 @@ def test_a_source_of_another_task_is_refused(data, run, source, refused):
     assert "--src_experiment: no run at " in told and "runs of mrpc: none" in told
 
 
+@pytest.mark.slow
 @WAYS
 def test_a_dry_run_leaves_nothing(way, data, teacher, run, request, monkeypatch, capsys):
     script, words = prepared(way, request)
@@ -368,6 +373,7 @@ def test_a_dry_run_leaves_nothing(way, data, teacher, run, request, monkeypatch,
     assert {path for path in set(data.root.rglob("*")) - before if "cache" not in path.parts} == set()
 
 
+@pytest.mark.slow
 @WAYS
 def test_the_configuration_repeats_the_run(way, data, run, teacher, request):
     script, words = prepared(way, request)

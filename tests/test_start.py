@@ -37,6 +37,7 @@ def test_a_student_learns_from_logits_in_a_file(data, run, encoder, tmp_path):
     assert (data.run("s") / "eval_dev.json").is_file()
 
 
+@pytest.mark.slow
 def test_a_run_continues_from_another_runs_student(data, teacher, run, refused):
     run("run_kd_distil", "--experiment", "s", "--teacher_exp", "teacher", *QUICK)
     before = {path.name: path.read_bytes() for path in data.run("s").glob("*.*")}
@@ -58,6 +59,7 @@ def test_groups_and_flags_are_frozen():
     assert changed[RunConfig] is cfg
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dry", [(), ("--dry_run",)])
 def test_no_flag_changes_after_resolve(data, teacher, run, monkeypatch, dry):
     """What `resolve` gave is what it was when the run ends, though much was left open."""

@@ -231,6 +231,7 @@ SHAPES = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "shape", ["cased", *(pytest.param(name, marks=pytest.mark.slow) for name in SHAPES if name != "cased")]
 )
@@ -495,6 +496,7 @@ def test_a_data_folder_that_may_not_be_written_is_told_with_the_way_round(data, 
 # Ends that can be foreseen.
 
 
+@pytest.mark.slow
 def test_a_hang_up_saves_a_state_unless_nohup_ignores_it(data, encoder, run, monkeypatch):
     step = session.Session.record
 

@@ -173,6 +173,7 @@ def test_what_is_read_is_what_the_live_teacher_says(level, needs, direct):
             assert not states[real == 0].any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("level", "needs"), NEEDS)
 def test_an_update_that_was_announced_is_the_part_of_the_file_that_is_read(level, needs, direct, monkeypatch):
     cached, asked, read = direct.open(level, needs), [], []
@@ -229,6 +230,7 @@ def test_the_size_foretold_is_that_of_the_arrays_on_disk(level, needs, direct):
     assert folders() == [name]
 
 
+@pytest.mark.slow
 def test_another_teacher_level_or_set_of_layers_has_another_folder(direct, teacher):
     direct.open("states", Needs("states", (0, 3)))
     direct.open("states", Needs("states", (0, 2)))
