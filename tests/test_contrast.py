@@ -127,6 +127,12 @@ def test_more_negatives_than_there_are_rows_are_refused(count, by_label, told):
     Negatives(Rows([0] * 6 + [1, 2]), count - 1, by_label, seed=1)(np.arange(8), 0)
 
 
+def test_scores_are_no_labels():
+    with pytest.raises(ValueError, match="--defined_by_label: stsb has scores, not classes"):
+        Negatives(Rows([0.5, 1.0, 2.5], task="stsb"), 1, True, seed=1)
+    Negatives(Rows([0.5, 1.0, 2.5], task="stsb"), 1, False, seed=1)
+
+
 def test_micro_batches_too_small_for_the_classes_are_refused():
     cfg = RunConfig(experiment="x", task="mnli", batch_size=20, accum_step=4)
     with pytest.raises(ValueError, match="--batch_size 20: 5 rows to a micro-batch .* 3 classes; give at least 24"):

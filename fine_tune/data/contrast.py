@@ -81,12 +81,14 @@ class Negatives:
         seed: Seed of the run.
 
     Raises:
-        ValueError: A row has fewer others than K.
+        ValueError: A row has fewer others than K, or there are no labels.
     """
 
     def __init__(self, rows: Split, count: int, by_label: bool, seed: int) -> None:
         self.label, self.count, self.seed = np.asarray(rows.label), count, seed
         self.others: dict[Any, NDArray[np.int64]] = {}
+        if by_label and rows.task.regression:
+            raise ValueError(f"--defined_by_label: {rows.task.name} has scores, not classes; leave the flag out")
         if by_label:
             self.others = {name: np.flatnonzero(self.label != name) for name in np.unique(self.label)}
         least = min((len(others) for others in self.others.values()), default=len(rows) - 1)
