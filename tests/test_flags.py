@@ -379,6 +379,7 @@ BY_SCRIPT = [script if number < 2 else pytest.param(script, marks=pytest.mark.sl
 """All of them; the first two stand for the others in the fast set."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", BY_SCRIPT)
 def test_every_option_is_saved_with_the_run(script, data, run, albert, albert_teacher):
     values = {name: value for group in SCRIPT_VALUES[script] for name, value in group.items()}
@@ -413,6 +414,7 @@ def test_the_start_of_a_student_is_saved_with_the_run(script, data, run, encoder
     assert {name: value for name, value in data.config("other").items() if name in values} == values
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", BY_SCRIPT)
 def test_epochs_are_saved_and_become_updates(script, data, run, encoder, teacher):
     base = ["--experiment", "other", "--task", "sst2", "--device_id", -1, "--batch_size", 4, *words(EPOCHS)]

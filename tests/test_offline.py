@@ -148,6 +148,7 @@ REFUSED = {
 FAST = ("no logits", "no file", "range", "nothing", "width")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case", [case if case in FAST else pytest.param(case, marks=pytest.mark.slow) for case in REFUSED]
 )

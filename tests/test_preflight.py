@@ -334,6 +334,7 @@ def test_a_student_of_a_teacher_with_shared_layers_is_not_larger(albert):
         preflight.check_size(teacher, Classifier(BertModel(BertConfig(**{**SIZES, "num_hidden_layers": 5})), 2, 0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", ["run_lad_distil", "run_fine_tune"])
 def test_a_dry_run_tells_and_leaves_nothing(script, data, sound, run, encoder, capsys):
     before = sorted(path for path in (data.root / "fine_tune_experiment").rglob("*"))

@@ -55,6 +55,7 @@ def test_epochs_are_repeated_as_epochs(data, run, teacher):
     assert (data.config("b")["epoch"], data.config("b")["total_step"]) == (1, 3)
 
 
+@pytest.mark.slow
 def test_flags_on_the_command_line_win(data, run, teacher):
     run("run_kd_distil", "--experiment", "a", "--teacher_exp", "teacher", *QUICK, "--lr", 0.5)
     repeat("run_kd_distil", data, run, "--lr", 0.25, "--seed", 9)

@@ -197,6 +197,7 @@ def training(script, encoder):
     return (*TRAINING[script], *(("--ptrain_ver", encoder) if script == "run_fine_tune" else ()), *QUICK)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", BY_SCRIPT)
 def test_an_existing_run_is_kept_unless_overwrite_is_given(script, data, run, refused, teacher, encoder):
     flags = ("--experiment", "x", *training(script, encoder))

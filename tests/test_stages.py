@@ -230,6 +230,7 @@ def test_layerwise_contrast_is_the_reference_on_the_banks(data, run, banks):
     assert entry["loss"] == pytest.approx(kd + 3 * entry["contrast_loss"])
 
 
+@pytest.mark.slow
 def test_supervised_contrast_is_the_reference_and_leaves_the_head_alone(data, run, source):
     before = {path.name: path.read_bytes() for path in data.run("source").iterdir() if path.is_file()}
     run(SCL, "--experiment", "s", *QUICK, "--src_experiment", "source", "--scl_temp", 0.3, *ALL)

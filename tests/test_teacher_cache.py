@@ -63,6 +63,7 @@ def asked(monkeypatch) -> list[int]:
     return rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "flags",
     [(), *(pytest.param(flags, marks=pytest.mark.slow)
