@@ -118,7 +118,7 @@ def is_after(run: Run, earlier: Run) -> bool:
     """Whether a run began with the last checkpoint of another, or learns what that says."""
     last, about = digest(earlier.folder / f"model-{earlier.last_step}.pt"), read_if_there(run.folder / "run.json")
     said = read_if_there(earlier.folder / f"{run.asked['task']}-distill.json")
-    return last in (about.get("source_sha256"), said.get("checkpoint_sha256"))
+    return bool(last == about.get("source_sha256", said.get("checkpoint_sha256")))
 
 
 def read_command(method: Method, argv: Sequence[str]) -> dict[str, Any]:
