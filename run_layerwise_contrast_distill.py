@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         from fine_tune.layer_map import layer_map
         from fine_tune.run.duration import warn_of_stage
         from fine_tune.run.start import build_student, prepare, resolve, start
-        from fine_tune.teacher.banked import banked_teacher, check_width
+        from fine_tune.teacher.banked import BankedTeacher, banked_teacher, check_width
         from fine_tune.teacher.protocol import Needs
         from fine_tune.train.layerwise_contrast import train_layerwise_contrast, train_layerwise_contrast_alone
 
@@ -46,9 +46,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         student, origin = build_student(run, matched=False)
         follows = layer_map(flags[MapConfig].layer_map, *run.layers)
         needs = Needs("cls", tuple(sorted(set(follows.values()))), unit=True)
-        teacher = banked_teacher(run.teacher, run.teacher_rows, needs, run.devices.teacher, run.devices.student)
-        banks = {layer: teacher.layers[followed] for layer, followed in follows.items()}
-        teacher.layers = {}  # the loop asks it for logits
+        banked = banked_teacher(run.teacher, run.teacher_rows, needs, run.devices.teacher, run.devices.student)
+        banks = {layer: banked.layers[followed] for layer, followed in follows.items()}
+        teacher = BankedTeacher(banked.logits, {})
         deal, staged = Deal(negatives=negatives), cfg.contrast_steps > 0
         session = start(run, {"": student}, teacher, origin=origin, layer_map=follows, deal=deal, staged=staged)
 

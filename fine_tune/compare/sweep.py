@@ -95,5 +95,5 @@ def sweep(suite: Suite, file: Path, lock: int) -> list[Row]:
     write_json(suite.folder / "sweep.json", report)
     write_csv(suite.folder / "sweep.csv", pd.DataFrame(report))
     return [
-        Row(row.name, row.method, best[row.name].settings, row.after) if row.name in best else row for row in suite.rows
+        dataclasses.replace(row, settings=best[row.name].settings) if row.name in best else row for row in suite.rows
     ]

@@ -87,9 +87,9 @@ class Negatives:
     def __init__(self, rows: Split, count: int, by_label: bool, seed: int) -> None:
         self.label, self.count, self.seed = np.asarray(rows.label), count, seed
         self.others: dict[Any, NDArray[np.int64]] = {}
-        if by_label and rows.task.regression:
-            raise ValueError(f"--defined_by_label: {rows.task.name} has scores, not classes; leave the flag out")
         if by_label:
+            if rows.task.regression:
+                raise ValueError(f"--defined_by_label: {rows.task.name} has scores, not classes; leave the flag out")
             self.others = {name: np.flatnonzero(self.label != name) for name in np.unique(self.label)}
         least = min((len(others) for others in self.others.values()), default=len(rows) - 1)
         if count > least:

@@ -123,6 +123,11 @@ def fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
+def same_tokens(one: PreTrainedTokenizerFast, other: PreTrainedTokenizerFast) -> bool:
+    """Whether two tokenizers cut text alike."""
+    return one is other or fingerprint(one) == fingerprint(other)
+
+
 def load_split(task: Task, name: str, tokenizer: PreTrainedTokenizerFast, max_seq_len: int) -> Split:
     """Read a tokenised split from the cache, which is filled first where it has none.
 

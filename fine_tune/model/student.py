@@ -6,7 +6,7 @@ import dataclasses
 import torch
 from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerFast
 
-from fine_tune.data.tokens import fingerprint, load_tokenizer
+from fine_tune.data.tokens import load_tokenizer, same_tokens
 from fine_tune.flags.shared import InitConfig, SizesConfig, StudentConfig
 from fine_tune.layer_map import LayerMap, layer_map
 from fine_tune.model.classifier import Classifier
@@ -85,7 +85,7 @@ def new_student(
         ValueError: The weights cannot be copied.
     """
     tokenizer = tokenizer or teacher.tokenizer
-    same = fingerprint(tokenizer) == fingerprint(teacher.tokenizer)
+    same = same_tokens(tokenizer, teacher.tokenizer)
     assert cfg.num_class is not None and cfg.num_hidden_layers is not None
     sizes = {
         "num_hidden_layers": cfg.num_hidden_layers,
@@ -111,7 +111,7 @@ def new_student(
         )
     source, words = source_encoder(cfg, teacher, tokenizer)
     layers = layer_map(cfg.student_init, source.config.num_hidden_layers, cfg.num_hidden_layers) | (named or {})
-    alike = fingerprint(words) == fingerprint(tokenizer)
+    alike = same_tokens(words, tokenizer)
     origin = init_student(student.encoder, source, layers, cfg.init_embeddings and alike)
     return student, {"source": cfg.init_from} | origin | {"classifier": "random"}
 
@@ -162,7 +162,7 @@ def sized_student(
         return student, {"source": name} | init_attention(student.encoder, source, layers)
     fits = sizes.type_vocab_size == source.config.type_vocab_size
     fits = fits and sizes.max_seq_len <= source.config.max_position_embeddings
-    alike = fits and fingerprint(words) == fingerprint(tokenizer)
+    alike = fits and same_tokens(words, tokenizer)
     return student, {"source": name, "classifier": "random"} | init_student(student.encoder, source, layers, alike)
 
 
@@ -214,7 +214,7 @@ def source_encoder(
         name = cfg.ptrain_ver or teacher.config.get("ptrain_ver", "bert-base-uncased")
         if cfg.ptrain_ver:
             words = load_tokenizer(name)
-            if fingerprint(words) != fingerprint(tokenizer):
+            if not same_tokens(words, tokenizer):
                 raise ValueError(
                     f"--ptrain_ver {name!r} cuts text into other tokens than the student: no common positions"
                 )

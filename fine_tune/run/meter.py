@@ -32,7 +32,7 @@ class Meter:
             FloatingPointError: A mean is not finite.
         """
         device = next(iter(self.total.values())).device
-        weights = torch.tensor([self.weight[name] for name, table in self.total.items() for _ in table.flatten()])
+        weights = torch.tensor([self.weight[name] for name, table in self.total.items() for _ in range(table.numel())])
         flat = torch.cat([table.to(device).flatten() for table in self.total.values()])
         sums, weight = distributed.add_up(torch.stack([flat.double(), weights.to(device).double()])).tolist()
         means = {name: total / whole for name, total, whole in zip(self.names(), sums, weight, strict=True)}

@@ -18,10 +18,10 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 from fine_tune.data.tokens import (
     Split,
     capital_share,
-    fingerprint,
     load_split,
     load_tokenizer,
     lowers,
+    same_tokens,
     unknown_share,
     why_unknown,
 )
@@ -206,7 +206,7 @@ def check_run(loaded: Loaded, task: Task) -> None:
     check_labels(task, loaded.model.encoder.config.id2label)
     own = str(loaded.folder / "tokenizer")
     if has_own_tokenizer(loaded.folder) and loaded.tokenizer.name_or_path != own:
-        if fingerprint(load_tokenizer(own)) != fingerprint(loaded.tokenizer):
+        if not same_tokens(load_tokenizer(own), loaded.tokenizer):
             raise ValueError(
                 f"--ptrain_ver {loaded.tokenizer.name_or_path}: its tokenizer is not the one in {loaded.folder}, which "
                 "the model was trained with; leave the flag out"

@@ -134,8 +134,9 @@ def prepare(settings: Settings, read: Callable[[Settings], Source] = read_teache
     source = read(settings)
     rows = teacher_rows = load_labelled(task, cfg.dataset, source.tokenizer, source.max_seq_len)
     if source.teacher:
-        teacher_rows = load_labelled(task, cfg.dataset, source.teacher.tokenizer, source.teacher.max_seq_len)
-        teacher_rows = rows if teacher_rows.key == rows.key else teacher_rows
+        if source.teacher.tokenizer is not source.tokenizer:
+            teacher_rows = load_labelled(task, cfg.dataset, source.teacher.tokenizer, source.teacher.max_seq_len)
+            teacher_rows = rows if teacher_rows.key == rows.key else teacher_rows
         check_segments(source.teacher.model, teacher_rows)
     if source.model:
         check_segments(source.model, rows)

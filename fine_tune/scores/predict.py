@@ -25,8 +25,7 @@ def predict(model: Classifier, split: Split, batch_size: int, device: torch.devi
     """
     check_segments(model, split)
     model.eval()
-    order = np.argsort(split.lengths, kind="stable")
-    parts = [order[at : at + batch_size] for at in range(0, len(order), batch_size)]
+    parts = of_like_length(split, batch_size)
     logits = torch.zeros(len(split), split.task.num_class, device=device)
     for rows in parts[rank.rank() :: rank.world_size()]:
         logits[rows] = model(**to_device(split.inputs(rows), device)).logits
@@ -40,12 +39,17 @@ def encode(
     """Give the last state of [CLS], or its pooled output, of every row: (N, D), in the order of the file."""
     check_segments(model, split)
     model.eval()
-    order = np.argsort(split.lengths, kind="stable")
     vectors = np.empty((len(split), model.width), np.float32)
-    for rows in (order[at : at + batch_size] for at in range(0, len(order), batch_size)):
+    for rows in of_like_length(split, batch_size):
         out = model(**to_device(split.inputs(rows), device))
         vectors[rows] = (out.pooled if pooled else out.first).float().cpu().numpy()
     return vectors
+
+
+def of_like_length(split: Split, batch_size: int) -> list[NDArray[np.int64]]:
+    """Cut all rows into batches, the shortest rows first."""
+    order = np.argsort(split.lengths, kind="stable")
+    return [order[at : at + batch_size] for at in range(0, len(order), batch_size)]
 
 
 def save_prediction(file: Path, split: Split, logits: torch.Tensor) -> None:

@@ -5,7 +5,6 @@ width than the run's is refused. Banks of the released code say nothing of that:
 a column per row, and are turned once, into the cache.
 """
 
-import hashlib
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -136,9 +135,8 @@ def open_banks(loaded: Loaded, split: Split, files: Sequence[Path]) -> list[Tens
         ValueError: One is of something else than the run; both are named.
         FileNotFoundError: One is not there.
     """
-    wanted = made_from(loaded, split)
-    return [open_bank(file, wanted, {"logitsbank": split.task.num_class}.get(kind_of(file), wanted["width"]))
-            for file in files]  # fmt: skip
+    wanted, classes = made_from(loaded, split), split.task.num_class
+    return [open_bank(file, wanted, classes if kind_of(file) == "logitsbank" else wanted["width"]) for file in files]
 
 
 def open_bank(file: Path, wanted: dict[str, Any], width: int) -> Tensor:
@@ -184,7 +182,7 @@ def make_command(file: Path, wanted: dict[str, Any]) -> str:
 
 def turned(file: Path, columns: Tensor) -> Tensor:
     """Turn a released bank, (D, N), to a row per row, (N, D), in the cache."""
-    folder = cache_dir() / f"bank-{hashlib.sha256(digest(file).encode()).hexdigest()[:20]}"
+    folder = cache_dir() / f"bank-{digest(file)[:20]}"
 
     def fill(building: Path) -> None:
         rows = array(building / "rows.npy", np.float32, (columns.shape[1], columns.shape[0]), there=False)
