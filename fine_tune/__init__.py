@@ -4,6 +4,7 @@ The rooms; each imports only from those below it.
 
 compare/      suites: methods x seeds, sweeps, tests of every pair, reports
 train/        methods.py, the table of methods and their flags; then one loop per method
+glove/        the GloVe document: its files, word vectors, augmented rows, runs validated by epoch
 plot/         pictures of runs: curves, gates, shares of the teacher's layers, [CLS]
 run/          how a run starts, is checked, goes on, is written down; optimiser; resume
 teacher/      what a loop asks of its teacher; a live one, its outputs on disk, banks

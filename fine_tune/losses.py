@@ -18,13 +18,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def hard_target_loss(student_logits: Tensor, label: Tensor) -> Tensor:
+def hard_target_loss(student_logits: Tensor, label: Tensor | None) -> Tensor:
     """Cross-entropy with the gold label, or the squared error of a score; mean over the batch.
 
     Args:
         student_logits: (B, C).
-        label: (B,), integer classes, or floating-point scores for regression.
+        label: (B,), integer classes, or floating-point scores for regression; None, rows without gold labels, give 0.
     """
+    if label is None:
+        return student_logits.new_zeros(())
     if label.is_floating_point():
         return F.mse_loss(student_logits.squeeze(-1), label)
     return F.cross_entropy(student_logits, label)
@@ -44,6 +46,18 @@ def soft_target_loss(student_logits: Tensor, teacher_logits: Tensor, temperature
     student = F.log_softmax(student_logits / temperature, dim=-1)
     teacher = F.log_softmax(teacher_logits / temperature, dim=-1)
     return temperature**2 * F.kl_div(student, teacher, reduction="batchmean", log_target=True)
+
+
+def logit_mse_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """Mean squared error between logits, over the batch and the classes.
+
+    Source: Ba and Caruana 2014, equation 1; Tang et al. 2019, arXiv 1903.12136, section 3.
+
+    Args:
+        student_logits: (B, C).
+        teacher_logits: (B, C); no gradient flows into it.
+    """
+    return F.mse_loss(student_logits, teacher_logits.detach())
 
 
 def hidden_mse_loss(student_states: Sequence[Tensor], targets: Mapping[int, Tensor], mask: Tensor | None) -> Tensor:

@@ -5,7 +5,10 @@ import re
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
-ARCHITECTURES = ("bert", "albert")
+TRANSFORMERS = ("bert", "albert")
+NETWORKS = ("glove-cnn", "densenet-cnn", "densenet-dsa")
+"""On word vectors."""
+ARCHITECTURES = (*TRANSFORMERS, *NETWORKS)
 """Of models, as they stand in the names of runs."""
 
 

@@ -40,6 +40,7 @@ from fine_tune.train.methods import (
     LadProbeConfig,
     LayerContrastConfig,
     LogitConfig,
+    LogitMseConfig,
     MatchConfig,
     PkdProbeConfig,
     SclConfig,
@@ -100,6 +101,7 @@ BAD = [
     (ContrastConfig, "logit_loss_weight", (-0.1, 1.1)), (ContrastConfig, "membank_device", (-2,)),
     (LayerContrastConfig, "contrast_temp", (0.0,)), (LayerContrastConfig, "contrast_weight", (-1.0,)),
     (LayerContrastConfig, "soft_label_weight", (-0.1, 1.1)), (SclConfig, "scl_temp", (0.0,)),
+    (LogitMseConfig, "mse_weight", (-0.1,)), (LogitMseConfig, "hard_weight", (-0.1,)),
     (ContinuedKdConfig, "softmax_temp", (0.0,)), (ContinuedKdConfig, "soft_weight", (-0.1, 1.1)),
 ]  # fmt: skip
 UNBOUNDED = {(GateConfig, "gate_init_bias")}  # a gate may start as open or as shut as one likes

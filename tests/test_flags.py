@@ -13,6 +13,7 @@ import transformers
 from conftest import SIZES, make_encoder
 
 from fine_tune.flags.shared import SIZED_GROUPS, EvalConfig, OutletConfig, TeacherConfig
+from fine_tune.glove.flags import AugmentConfig, CrewConfig
 from fine_tune.path import PROJECT
 from fine_tune.train.methods import METHODS, method_named, methods_of
 
@@ -38,6 +39,7 @@ OWN_DEFAULTS = {
     "train_scl_from_ckpt": {"dataset": None, "seed": None},
     "train_kd_from_ckpt": {"dataset": None, "seed": None, "soft_weight": 0.5},
     "run_student_fine_tune": {"lr": 1e-4},
+    "run_glove_distil": {"lr": 1e-4, "model": "densenet-cnn"},
     "generate_test_prediction": {"dataset": "test"},
     **{script: {"dataset": "train"} for script in OUTLETS},
 }
@@ -45,6 +47,7 @@ OWN_DEFAULTS = {
 # checkpoint to score in one script and the one to use in the others; `--overwrite` replaces a run or a file. As in the
 # MNLI document, `--softmax_temp` is the temperature of the contrast in one script, and `--soft_weight` a share in two.
 HELP_DIFFERS = {"num_class", "ptrain_ver", "ckpt", "overwrite", "softmax_temp", "soft_weight"}
+AUGMENTING = {field.name for group in (CrewConfig, AugmentConfig) for field in dataclasses.fields(group)}
 # Flags whose choices differ: the two scripts of probes offer different experiments, as in the released project.
 CHOICES_DIFFER = {"probing_exp"}
 # Read by the parser itself.
@@ -123,7 +126,8 @@ def test_every_option_has_help_and_is_a_field_or_is_read(script):
         assert action.help
         dest = action.dest
         field = dest in FIELDS | OF_THE_PARSER or dest.removeprefix("gate_") in FIELDS
-        assert (field and script in (*TRAIN, *READ, "plot_CLS_embedding")) or re.search(
+        field |= script == "build_augmented" and dest in AUGMENTING
+        assert (field and script in (*TRAIN, *READ, "plot_CLS_embedding", "build_augmented")) or re.search(
             rf"\bargs\.{dest}\b|\"{dest}\"", source
         ), dest
 

@@ -13,7 +13,7 @@ from fine_tune.files import digest, read_json
 from fine_tune.flags.parser import Parser
 from fine_tune.flags.shared import RunConfig, SourceConfig
 from fine_tune.path import experiment_name, run_dir, suite_dir
-from fine_tune.tasks.table import Task
+from fine_tune.tasks.table import AUGMENTED, Task
 from fine_tune.train.methods import METHODS, Method, method_named, method_parser
 
 OWN = {
@@ -214,7 +214,7 @@ def set_flag(row: Row, key: str, value: str, origin: str) -> bool:
     if action is None:
         return False
     name = next(spelling[2:] for spelling in action.option_strings if spelling.startswith("--"))
-    if name in OWN or name in row.method.fixed:
+    if (name in OWN and (name, value) != ("dataset", AUGMENTED)) or name in row.method.fixed:
         raise ValueError(f"{origin}: {name} is given by the {'suite' if name in OWN else 'method ' + row.method.name}")
     if action.nargs == 0 and value != "true":
         raise ValueError(f"{origin}: --{name} is a switch, its only value is true")
@@ -241,6 +241,8 @@ def plan(suite: Suite, row: Row, seed: int, ckpt_step: int | None) -> Run:
     values["src_experiment"] = taught["teacher_exp"]
     if ("run_fine_tune_gen_logits",) in row.method.files:
         values["dataset"] = experiment_name(taught["teacher_exp"], taught["tmodel"], suite.task.name)
+    if suite.select and row.settings.get("dataset") == AUGMENTED:
+        raise ValueError(f"row {row.name}: copies of all training rows, train_select's too: choose nothing there")
     parser = script_parser(row.method)
     known = {key: value for key, value in values.items() if f"--{key}" in parser._option_string_actions}
     words = [word for key, value in known.items() if value is not None for word in (f"--{key}", str(value))]

@@ -12,7 +12,7 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ class Batch:
         rows: (B,) row numbers.
         student: The student's inputs.
         teacher: The teacher's inputs, of its own tokenizer; the same object where the tokenizers agree.
-        label: (B,).
+        label: (B,); of rows without gold labels None, which `hard_target_loss` alone takes.
         mask: (B, S), 1 for real tokens; None where there is no padding, or where it counts.
         weight: Share of this micro-batch in its update.
         negatives: (B, K) rows that each row is contrasted with, where a method does that.
@@ -126,8 +126,7 @@ def updates(
         process: Number of this process.
         world_size: Processes; every one takes every `world_size`-th row, so that all have rows of the same lengths.
     """
-    assert student.label is not None
-    label = torch.from_numpy(np.array(student.label))
+    label = None if student.label is None else torch.from_numpy(np.array(student.label))
     micro_size = -(-batch_size // (accum_step * world_size))
 
     def micro_batch(rows: NDArray[np.int64], negatives: NDArray[np.int64], weight: float) -> Batch:
@@ -136,7 +135,7 @@ def updates(
             rows=rows,
             student=inputs,
             teacher=inputs if teacher is None else teacher.inputs(rows, pad_to and teacher.max_seq_len),
-            label=label[rows],
+            label=cast(Tensor, None if label is None else label[rows]),
             mask=None if pad_to else inputs["attention_mask"],
             weight=weight,
             negatives=negatives,

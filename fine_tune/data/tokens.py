@@ -25,7 +25,7 @@ from fine_tune.hardware import distributed
 from fine_tune.hub import TOKENIZER, folder_fault, located, missing
 from fine_tune.path import cache_dir
 from fine_tune.tasks.rows import read_split
-from fine_tune.tasks.table import Task
+from fine_tune.tasks.table import AUGMENTED, Task
 
 logger = logging.getLogger(__name__)
 
@@ -98,8 +98,13 @@ class Split:
         }
 
 
-def load_tokenizer(name: str, flag: str = "--ptrain_ver") -> PreTrainedTokenizerFast:
-    """Load a fast tokenizer from a hub name or a local folder; `flag` is the one that could name another.
+def load_tokenizer(name: str, flag: str = "--ptrain_ver", **settings: Any) -> PreTrainedTokenizerFast:
+    """Load a fast tokenizer from a hub name or a local folder.
+
+    Args:
+        name: Its name.
+        flag: The flag that could name another.
+        settings: Settings of the library that replace the folder's own.
 
     Raises:
         ValueError: There is none within reach.
@@ -108,7 +113,7 @@ def load_tokenizer(name: str, flag: str = "--ptrain_ver") -> PreTrainedTokenizer
     if (folder := Path(source)).is_dir() and (fault := folder_fault(folder, TOKENIZER)):
         raise ValueError(f"no tokenizer {name!r}: {fault}; name one with {flag}")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, **options)
+        tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, **options, **settings)
     except Exception as error:  # a damaged file can raise any of Python's
         raise ValueError(f"no tokenizer {name!r}: {missing(name, error, TOKENIZER)}; name one with {flag}") from None
     if not tokenizer.is_fast:
@@ -201,13 +206,13 @@ def reading_cache(folder: Path) -> Iterator[None]:
 
 
 def load_labelled(task: Task, name: str, tokenizer: PreTrainedTokenizerFast, max_seq_len: int) -> Split:
-    """Read a split to train on, see `load_split`.
+    """Read a split to train on, see `load_split`; augmented rows are the only ones without labels.
 
     Raises:
         ValueError: It has no labels.
     """
     split = load_split(task, name, tokenizer, max_seq_len)
-    if split.label is None:
+    if split.label is None and name != AUGMENTED:
         raise ValueError(f"--dataset {name}: this split of {task.name} has no labels to train on")
     return split
 

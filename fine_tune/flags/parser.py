@@ -52,6 +52,10 @@ class Flags:
         """Give a group, if the script has it."""
         return typing.cast(Group | None, self._groups.get(group))
 
+    def groups(self) -> list[Any]:
+        """List the groups."""
+        return list(self._groups.values())
+
     def replaced(self, *groups: Any, **parts: "Flags") -> "Flags":
         """Return a copy in which these groups, and these parts' flags, replace the old ones."""
         replaced = {type(group): group for group in groups}

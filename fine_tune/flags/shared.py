@@ -11,8 +11,14 @@ from pathlib import Path
 
 from fine_tune.flags.option import DEVICE_ID, FRACTION, NOT_NEGATIVE, POSITIVE, SEED, SEQUENCE, Checked, flag
 from fine_tune.hub import lasting
-from fine_tune.path import ARCHITECTURES, experiment_name, run_dir
+from fine_tune.path import ARCHITECTURES, PROJECT, TRANSFORMERS, expanded, experiment_name, run_dir
 from fine_tune.tasks.table import TASKS, task_named
+
+
+def whole_path(name: str) -> str:
+    """Spell a file so that it is the same from any folder."""
+    return str(expanded(name).resolve())
+
 
 TASK = f"task to work on: {', '.join(TASKS)}"
 DEVICE = "number of the GPU to use, -1 for the CPU (default: a GPU if there is one)"
@@ -100,7 +106,7 @@ class TeacherRef(Checked):
     """The fine-tuned teacher."""
 
     teacher_exp: str = flag("learn from the teacher of this experiment name")
-    tmodel: str = flag("architecture of the teacher", "bert", choices=ARCHITECTURES)
+    tmodel: str = flag("architecture of the teacher", "bert", choices=TRANSFORMERS)
     tckpt: int | None = flag("checkpoint of the teacher to use (default: its last)", None, NOT_NEGATIVE)
 
     def __post_init__(self) -> None:
@@ -203,6 +209,21 @@ class InitConfig(Checked):
                     raise ValueError(
                         f"--{name} says what to copy, but not from where: give --init_exp or --init_ptrain_ver"
                     )
+
+
+@dataclass(frozen=True)
+class NetworkConfig(Checked):
+    """The network on word vectors."""
+
+    config: str | None = flag(
+        "file that says what it is made of (default: glove_student/configs/config-<model>.json)", None, spell=whole_path
+    )
+    embedding_path: str = flag(
+        "word vectors in GloVe's text format, of any dimension",
+        str(PROJECT / "glove_student/embeddings/glove.6B.100d.txt"),
+        spell=whole_path,
+    )
+    embedding_trainable: bool = flag("train the word vectors, too", False)
 
 
 @dataclass(frozen=True)
@@ -317,6 +338,10 @@ STUDENT_GROUPS = (
     *(RunConfig, Pace, TeacherRef, StudentConfig, StepConfig, EpochConfig, OptimConfig, PrecisionConfig, SpeedConfig),
 )
 """What every script takes that trains a student of a teacher."""
+NETWORK_GROUPS = (
+    *(RunConfig, Pace, TeacherRef, NetworkConfig, StepConfig, EpochConfig, OptimConfig, PrecisionConfig, SpeedConfig),
+)
+"""What a script takes that trains a network on word vectors."""
 SIZED_GROUPS = (
     *(RunConfig, Pace, SizesConfig, InitConfig, StepConfig, EpochConfig, OptimConfig, PrecisionConfig, SpeedConfig),
 )

@@ -21,6 +21,11 @@ def settle() -> None:
             stream.reconfigure(errors="backslashreplace")  # a character that the terminal lacks ends no run
 
 
+def cores() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def heard(*signals: signal.Signals) -> list[signal.Signals]:
     """Give those of some signals that are not ignored already, as `nohup` has a hang-up ignored."""
     return [which for which in signals if signal.getsignal(which) != signal.SIG_IGN]

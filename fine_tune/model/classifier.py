@@ -1,4 +1,4 @@
-"""A BERT-like encoder with a classifier on its pooled output: teacher and student alike.
+"""An encoder with a classifier on its pooled output, or on its first token where it has no pooler: teacher and student.
 
 Shapes: B batch, S tokens, D width, C classes, L layers. Source: Devlin et al. 2019; released code, whose state-dict
 names are kept: `encoder.` + transformers' names, `linear_layer.weight`, `linear_layer.bias`.
@@ -6,6 +6,7 @@ names are kept: `encoder.` + transformers' names, `linear_layer.weight`, `linear
 Departure: `--dropout` sets the encoder's and the classifier's dropout alike.
 """
 
+import inspect
 from typing import Any, NamedTuple
 
 import torch
@@ -33,7 +34,7 @@ class Classifier(TrainedPart):
     """Encoder, dropout, linear layer; the latter starts as N(0, 0.02^2), its bias as 0.
 
     Args:
-        encoder: BERT or ALBERT with a pooler.
+        encoder: Any that `AutoModel` loads; the states of all layers are known of those in `LAYERS`.
         num_class: C; 1 for regression.
         dropout: Probability before the linear layer.
     """
@@ -49,6 +50,8 @@ class Classifier(TrainedPart):
         nn.init.normal_(self.linear_layer.weight, std=0.02)
         nn.init.zeros_(self.linear_layer.bias)
         self.kept: list[Tensor] = []
+        self.takes = inspect.signature(encoder.forward).parameters
+        self.known = bool(encoder_layers(encoder))
         for layer in encoder_layers(encoder):
             layer.register_forward_pre_hook(self.keep_embedding)
             layer.register_forward_hook(self.keep)
@@ -80,17 +83,22 @@ class Classifier(TrainedPart):
         return Output(self.classified(pooled), states[1:], first, pooled)
 
     def states(self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor) -> tuple[Tensor, ...]:
-        """Encode a batch, see `forward`: the embedding output, then L layers (B, S, D)."""
-        arguments: dict[str, Any] = {"input_ids": input_ids, "token_type_ids": token_type_ids}
+        """Encode a batch, see `forward`: the embedding output, then L layers (B, S, D); of others the last alone."""
+        arguments: dict[str, Any] = {"input_ids": input_ids}
+        if "token_type_ids" in self.takes:
+            arguments["token_type_ids"] = token_type_ids
         if self.encoder.config._attn_implementation == "by_length":
             arguments["lengths"] = None if attention_mask is None else attention_mask.sum(1).int().tolist()
-        elif attention_mask is not None:
+        elif attention_mask is not None and self.known:
             # Ready as (B, 1, S, S): the library tests a (B, S) mask for padding, and a GPU would have to wait for it.
             arguments["attention_mask"] = attention_mask.bool()[:, None, None, :].expand(-1, 1, input_ids.shape[1], -1)
+        elif "attention_mask" in self.takes:
+            arguments["attention_mask"] = attention_mask
         with autocast(input_ids.device, self.product_dtype):
             self.kept.clear()
-            self.encoder(**arguments)
-        states = tuple(self.kept)
+            made = self.encoder(**arguments)
+        # An encoder of sentences gives (B, D).
+        states = tuple(self.kept) or (made[:, None] if isinstance(made, Tensor) else made.last_hidden_state,)
         self.kept.clear()
         return states
 
@@ -106,13 +114,18 @@ class Classifier(TrainedPart):
 
     def pooled(self, first: Tensor) -> Tensor:
         """Pool the last layer's [CLS] states (B, D) by a linear layer and tanh, as pre-trained: (B, D)."""
-        pooler = self.encoder.pooler
+        pooler = getattr(self.encoder, "pooler", None)
+        if pooler is None:
+            return first
         with autocast(first.device, self.product_dtype):
             albert = isinstance(pooler, nn.Linear)
             made: Tensor = self.encoder.pooler_activation(pooler(first)) if albert else pooler(first.unsqueeze(1))
         return made
 
 
+LAYERS = {"BertLayer", "AlbertLayer", "RobertaLayer", "XLMRobertaLayer", "ElectraLayer", "TransformerBlock"}
+
+
 def encoder_layers(encoder: nn.Module) -> list[nn.Module]:
-    """Find the layers of a BERT or an ALBERT (which has one, and runs it L times)."""
-    return [module for module in encoder.modules() if type(module).__name__ in ("BertLayer", "AlbertLayer")]
+    """Find the layers of an encoder of a known kind (an ALBERT has one, and runs it L times)."""
+    return [module for module in encoder.modules() if type(module).__name__ in LAYERS]

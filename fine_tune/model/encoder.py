@@ -25,6 +25,7 @@ from transformers import (
 from fine_tune.files import first_line
 from fine_tune.flags.shared import SizesConfig
 from fine_tune.hub import CONFIG, folder_fault, located, missing, weight_files
+from fine_tune.model import words
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +56,8 @@ BODY = re.compile(r"(^|\.)(embeddings|encoder)\.(?!position_ids)")
 def with_dropout(config: PreTrainedConfig, dropout: float) -> PreTrainedConfig:
     """Set every dropout probability of an architecture."""
     config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
+    if hasattr(config, "dropout"):
+        config.dropout = dropout
     return config
 
 
@@ -81,8 +84,8 @@ def check_settings(config: PreTrainedConfig) -> None:
         raise UnsupportedError("is_decoder: a model that reads from left to right only is no encoder")
 
 
-def pretrained_encoder(name: str, dropout: float | None = None) -> PreTrainedModel:
-    """Load a pre-trained encoder from a hub name or a local folder, in float32.
+def pretrained_encoder(name: str, dropout: float | None = None, flag: str = "--ptrain_ver") -> PreTrainedModel:
+    """Load a pre-trained encoder from a hub name or a local folder, in float32; `flag` is the one that names it.
 
     Raises:
         ValueError: There is no such encoder within reach, or its weights are damaged or incomplete.
@@ -97,20 +100,18 @@ def pretrained_encoder(name: str, dropout: float | None = None) -> PreTrainedMod
             source, config=config, dtype=torch.float32, output_loading_info=True, **options
         )
     except UnsupportedError as error:
-        raise ValueError(f"--ptrain_ver {name!r}: {error}") from None
+        raise ValueError(f"{flag} {name!r}: {error}") from None
     except (RuntimeError, SafetensorError, UnpicklingError) as error:
         fault = folder_fault(Path(source), weight_files(Path(source))) if Path(source).is_dir() else ""
         why = fault or f"weights damaged or of another model: {first_line(error)}"
-        raise ValueError(f"--ptrain_ver {name!r}: {why}") from None
+        raise ValueError(f"{flag} {name!r}: {why}") from None
     except Exception as error:  # a stranger's folder can make the library raise any of Python's
-        raise ValueError(
-            f"--ptrain_ver {name!r}: {missing(name, error, CONFIG + weight_files(Path(source)))}"
-        ) from None
+        raise ValueError(f"{flag} {name!r}: {missing(name, error, CONFIG + weight_files(Path(source)))}") from None
     if unused := sorted(filter(BODY.search, info["unexpected_keys"])):
         logger.warning("%s: %d weights are not used, %s among them", name, len(unused), unused[0])
     absent = sorted(info["missing_keys"])
     if any("pooler" not in key for key in absent):
-        raise ValueError(f"--ptrain_ver {name!r}: {len(absent)} weights are missing, {absent[0]} among them")
+        raise ValueError(f"{flag} {name!r}: {len(absent)} weights are missing, {absent[0]} among them")
     if absent:
         logger.warning("%s has no pooler (%s): it starts at random", name, ", ".join(absent))
     return encoder
@@ -130,6 +131,7 @@ def empty_encoder(
     Raises:
         ValueError: The architecture is not within reach.
     """
+    words.register()
     if (run_dir / "encoder.json").is_file():
         config = AutoConfig.from_pretrained(run_dir / "encoder.json", trust_remote_code=False)
     elif "ptrain_ver" not in values or values["ptrain_ver"] in KNOWN_ENCODERS:

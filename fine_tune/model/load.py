@@ -58,15 +58,20 @@ def load_run(experiment: str, model: str, task: Task, step: int | None, ptrain_v
         FileNotFoundError: No such run or checkpoint.
         ValueError: The files do not fit together.
     """
-    folder = run_dir(experiment, model, task.name)
     named = {
         "--tckpt": "--teacher_exp", "--init_ckpt": "--init_exp", "--src_ckpt": "--src_experiment",
         "--beside": "--beside",
     }.get(flag, "--experiment")  # fmt: skip
+    folder = run_dir(experiment, model, task.name)
     values = load_config(folder, named)
     if values["task"] != task.name or values["num_class"] != task.num_class:
         found = f"{values['task']} with {values['num_class']} classes"
         raise ValueError(f"{named} {experiment}: its config.json is for {found}, not for {task.name}")
+    return load_folder(folder, values, step, ptrain_ver, flag)
+
+
+def load_folder(folder: Path, values: dict[str, Any], step: int | None, ptrain_ver: str | None, flag: str) -> Loaded:
+    """Load a model from a run's folder with these `values` in its `config.json`, see `load_run`."""
     step = pick_checkpoint(folder, step, flag)
     file = folder / f"model-{step}.pt"
     state = load_state(file)

@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import transformers
@@ -16,16 +16,34 @@ from transformers import PreTrainedTokenizerFast
 
 from fine_tune.files import lock, put_in_place, read_json, unlock, write_json
 from fine_tune.flags.saved import check_same, save_config
-from fine_tune.flags.shared import RunConfig, TeacherRef
 from fine_tune.hardware import distributed, rank
 from fine_tune.model.checkpoint import list_checkpoints
 from fine_tune.model.classifier import Classifier
 from fine_tune.model.placement import compile_seconds
 from fine_tune.path import PROJECT
 from fine_tune.run.state import STATE
-from fine_tune.tasks.table import TASKS
 
 logger = logging.getLogger(__name__)
+
+
+class Place(Protocol):
+    """Where a run is to be, and whether it may continue or replace one that is there."""
+
+    @property
+    def experiment(self) -> str:
+        """Its name."""
+
+    @property
+    def folder(self) -> Path:
+        """Its folder."""
+
+    @property
+    def resume(self) -> bool:
+        """Whether it continues one that is there."""
+
+    @property
+    def overwrite(self) -> bool:
+        """Whether it replaces one that is there."""
 
 
 class Contents(NamedTuple):
@@ -36,6 +54,7 @@ class Contents(NamedTuple):
         model: The model that is trained.
         tokenizer: Its tokenizer.
         devices: Where every model lives, in words.
+        labels: Names of the classes; none for a regression.
         command: The command.
         made_from: What else the result depends on, by name.
     """
@@ -44,18 +63,23 @@ class Contents(NamedTuple):
     model: Classifier
     tokenizer: PreTrainedTokenizerFast
     devices: Mapping[str, str]
+    labels: Sequence[str]
     command: Sequence[str]
     made_from: Mapping[str, Any]
 
 
-def check_free(cfg: RunConfig, teacher: TeacherRef | None = None) -> None:
+def check_free(cfg: Place, origin: Path | None = None) -> None:
     """Make sure that a new run's folder is free, or may be replaced or continued, so that nothing is lost.
+
+    Args:
+        cfg: The run's place.
+        origin: Folder of its teacher.
 
     Raises:
         ValueError: It is the teacher's.
         FileExistsError: There is a run of this name, and `--overwrite` is not given.
     """
-    folder, origin = cfg.folder, teacher.folder(cfg.task) if teacher else None
+    folder = cfg.folder
     if origin and (folder == origin or (folder.exists() and origin.exists() and folder.samefile(origin))):
         raise ValueError(f"--experiment {cfg.experiment} is the teacher's own run; choose another name")
     if folder.exists() and any(folder.iterdir()):
@@ -81,7 +105,7 @@ def can_go_on(folder: Path) -> bool:
     return (folder / STATE).is_file() or is_complete(folder)
 
 
-def open_folder(cfg: RunConfig, contents: Contents) -> None:
+def open_folder(cfg: Place, contents: Contents) -> None:
     """Create the folder of a run with what later readers need: configuration, architecture, tokenizer, provenance.
 
     A run that continues has them already, and they must agree. A complete run ends here, with exit code 0.
@@ -149,17 +173,17 @@ def note_resumed(folder: Path, about: dict[str, Any]) -> None:
     write_json(folder / "run.json", saved | {"resumed": [*saved.get("resumed", []), about]})
 
 
-def create(cfg: RunConfig, contents: Contents, about: dict[str, Any]) -> None:
+def create(cfg: Place, contents: Contents, about: dict[str, Any]) -> None:
     """Replace an old run's folder and TensorBoard files; the new folder appears in one step."""
-    folder, task = cfg.folder, TASKS[cfg.task]
+    folder = cfg.folder
     building = folder.with_name(f".{folder.name}.new")
     building.mkdir()
     for name, values in contents.configs.items():
         save_config(building / name, values)
     write_json(building / "run.json", about)
     config = contents.model.encoder.config
-    if task.labels:
-        names = dict(enumerate(task.labels))
+    if contents.labels:
+        names = dict(enumerate(contents.labels))
         config.update({"id2label": names, "label2id": {name: number for number, name in names.items()}})
     config.to_json_file(building / "encoder.json")
     contents.tokenizer.save_pretrained(building / "tokenizer")

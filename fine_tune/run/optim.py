@@ -4,7 +4,7 @@ Source: released code (linear schedule of transformers; no decay of biases and l
 Departures: torch's fused AdamW, which differs from the plain one in rounding; `lazy_adamw` for word embeddings.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -40,6 +40,7 @@ class Part:
         total_step: Update at which the learning rate reaches 0.
         warmup_step: Updates over which it rises to its peak.
         lazy: Embedding of the first module, whose rows are updated when they are read, see `lazy_adamw`.
+        schedule: Gives the fraction of the learning rate after a number of updates; by default linear, as above.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Part:
         total_step: int,
         warmup_step: int,
         lazy: nn.Embedding | None = None,
+        schedule: Callable[[int], float] | None = None,
     ) -> None:
         self.lazy = LazyRows(lazy, config, total_step) if lazy is not None else None
         rows = lazy.weight if lazy is not None else None
@@ -59,7 +61,7 @@ class Part:
         betas = (config.beta1, config.beta2)
         self.optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=betas, eps=config.eps, fused=True)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda step: linear_schedule(step, total_step, warmup_step)
+            self.optimizer, schedule or (lambda step: linear_schedule(step, total_step, warmup_step))
         )
 
     @property

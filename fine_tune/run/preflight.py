@@ -141,7 +141,7 @@ def check_tokens(tokenizer: PreTrainedTokenizerFast, config: PreTrainedConfig) -
     Raises:
         ValueError: Naming the token.
     """
-    for name in ("pad", "unk", "cls", "sep"):
+    for name in getattr(config, "special", ("pad", "unk", "cls", "sep")):
         if getattr(tokenizer, f"{name}_token_id") is None:
             raise ValueError(
                 f"the tokenizer {tokenizer.name_or_path} has no token for [{name.upper()}]: is it the model's?"

@@ -1,7 +1,7 @@
 """What a run starts from: a teacher, another run, or a pre-trained encoder; its tokens and sizes come from there."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -24,6 +24,7 @@ from fine_tune.hardware.device import Devices
 from fine_tune.model.classifier import Classifier
 from fine_tune.model.load import Loaded, check_length, fresh_teacher, has_own_tokenizer, load_run, load_teacher
 from fine_tune.model.student import class_count, settled_sizes, sized_student, with_new_dropout
+from fine_tune.path import TRANSFORMERS
 from fine_tune.run import preflight
 from fine_tune.tasks.table import Task
 
@@ -64,6 +65,7 @@ def read_teacher(settings: Settings) -> Source:
     """Read the teacher that `--teacher_exp` names; sizes that the user left open are its, with half the layers."""
     flags, task, devices = settings
     ref, sizes = flags[TeacherRef], flags[StudentConfig]
+    expect_kind(flags[RunConfig].model, TRANSFORMERS)
     teacher = load_teacher(ref, task, sizes.ptrain_ver)
     tokenizer = load_tokenizer(sizes.tokenizer, "--tokenizer") if sizes.tokenizer else teacher.tokenizer
     settled = (
@@ -75,6 +77,16 @@ def read_teacher(settings: Settings) -> Source:
         check=partial(preflight.check_teacher, teacher, device=devices.teacher),
         made_from={"teacher_sha256": teacher.checkpoint},
     )  # fmt: skip
+
+
+def expect_kind(model: str, kinds: Sequence[str]) -> None:
+    """Refuse an architecture that a script does not train.
+
+    Raises:
+        ValueError: Naming those that it does.
+    """
+    if model not in kinds:
+        raise ValueError(f"--model {model}: this script trains {', '.join(kinds)}")
 
 
 def read_student(settings: Settings) -> Source:
@@ -115,6 +127,7 @@ def read_pretrained(settings: Settings) -> Source:
     """Read the encoder that `--ptrain_ver` names, and put a fresh classifier on it: a teacher to fine-tune."""
     flags, task, _ = settings
     cfg = flags[TeacherConfig]
+    expect_kind(flags[RunConfig].model, TRANSFORMERS)
     settled = dataclasses.replace(cfg, num_class=class_count(task, cfg.num_class))
     model, tokenizer = fresh_teacher(flags[RunConfig].model, cfg.ptrain_ver, task, cfg.dropout)
     check_length(model, cfg.max_seq_len)
@@ -131,6 +144,7 @@ def read_sizes(settings: Settings) -> Source:
     """
     flags, task, _ = settings
     cfg, sizes = flags[RunConfig], flags[SizesConfig]
+    expect_kind(cfg.model, TRANSFORMERS)
     file = task.file(cfg.dataset)
     if task.is_official(cfg.dataset):
         raise ValueError(

@@ -52,7 +52,7 @@ from fine_tune.run.process import print_table, set_up_process
 from fine_tune.run.session import Session, Watch, Work
 from fine_tune.run.source import Settings, Source, read_teacher
 from fine_tune.run.state import Snapshot
-from fine_tune.tasks.table import TASKS, Task
+from fine_tune.tasks.table import AUGMENTED, TASKS, Task
 from fine_tune.teacher.cache import live_or_cached
 from fine_tune.teacher.live import LiveTeacher
 from fine_tune.teacher.protocol import Needs, Teacher
@@ -130,7 +130,9 @@ def prepare(settings: Settings, read: Callable[[Settings], Source] = read_teache
     flags, task, devices = settings
     cfg = flags[RunConfig]
     set_up_process(cfg.seed, devices.student)
-    check_free(cfg, flags.get(TeacherRef))
+    ref = flags.get(TeacherRef)
+    check_free(cfg, ref.folder(cfg.task) if ref else None)
+    check_labels_asked(flags)
     source = read(settings)
     rows = teacher_rows = load_labelled(task, cfg.dataset, source.tokenizer, source.max_seq_len)
     if source.teacher:
@@ -156,6 +158,21 @@ def prepare(settings: Settings, read: Callable[[Settings], Source] = read_teache
         for prefix, own in {"": flags, **parts}.items():
             warn_of_warmup(own[StepConfig], prefix)
     return Prepared(flags, task, devices, source, rows, teacher_rows)
+
+
+def check_labels_asked(flags: Flags) -> None:
+    """Refuse to learn gold labels from rows that have none: a group of flags says so of its method.
+
+    Raises:
+        ValueError: They would be asked for.
+    """
+    if flags[RunConfig].dataset != AUGMENTED:
+        return
+    asked = [group.asks_for_gold() for group in flags.groups() if hasattr(group, "asks_for_gold")]
+    if not asked:
+        raise ValueError(f"--dataset {AUGMENTED}: its rows have no gold labels, which {flags.method} learns")
+    if cure := " ".join(filter(None, asked)):
+        raise ValueError(f"--dataset {AUGMENTED}: its rows have no gold labels; give {cure}")
 
 
 def build_student(run: Prepared, matched: bool = True, named: LayerMap | None = None) -> tuple[TrainedPart, Origin]:
@@ -283,7 +300,9 @@ def open_session(
     made_from = {name: digest(file) for name, file in run.source.made_from.items()} | {"data": run.rows.key}
     model = cast(Classifier, without_projection(modules[""]))
     files = {f"{prefix}config.json": values for prefix, values in configs.items()}
-    contents = Contents(files, model, run.source.tokenizer, run.devices.names(), run.flags.command, made_from)
+    contents = Contents(
+        files, model, run.source.tokenizer, run.devices.names(), run.task.labels, run.flags.command, made_from
+    )
     open_folder(cfg, contents)
     board = log_dir(cfg.experiment, cfg.model, cfg.task)
     return Session(work, cfg.folder, board, pace, total_step, Snapshot(cfg.folder, modules.values(), work.updater))

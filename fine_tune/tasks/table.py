@@ -11,6 +11,8 @@ BINARY = ("0", "1")
 MNLI_SPLITS = ("train", "dev_matched", "dev_mismatched", "test_matched", "test_mismatched")
 SLICES = ("train_fit", "train_select")
 """Slices of the training rows, drawn row by row: 95 % to train on, and 5 %, always the same, to choose by."""
+AUGMENTED = "augmented"
+"""Changed copies of the training rows, without labels, which `build_augmented.py` writes."""
 
 
 @dataclass(frozen=True)
@@ -66,14 +68,16 @@ class Task:
 
     def is_labelled(self, split: str) -> bool:
         """Whether the official files hold labels for `split`; a test split can never be scored."""
-        return not (self.is_official(split) and split.startswith("test"))
+        return not (self.is_official(split) and (split.startswith("test") or split == AUGMENTED))
 
     def is_official(self, split: str) -> bool:
         """Whether a split is of the task's own files; else it is the folder name of a run, with that run's logits."""
-        return split in self.splits + SLICES
+        return split in (*self.splits, *SLICES, AUGMENTED)
 
     def as_read(self, split: str) -> "Task":
         """Give the columns of a split's file: the task's own, or those of a run's logits."""
+        if split == AUGMENTED:
+            return replace(self, index=None)
         if self.is_official(split):
             return self
         numbers = tuple(map(str, range(len(self.labels))))
@@ -95,8 +99,16 @@ class Task:
             if file.parent.is_dir() and experiment:
                 run = f"--experiment {experiment} --model {rest} --task {self.name}"
                 raise FileNotFoundError(f"{file} is not there; write it with: python run_fine_tune_gen_logits.py {run}")
-            raise ValueError(f"--dataset {split!r}: {self.name} has the splits {', '.join(self.splits + SLICES)}")
+            raise ValueError(
+                f"--dataset {split!r}: {self.name} has the splits {', '.join((*self.splits, *SLICES, AUGMENTED))}"
+            )
         folder, suffix = self.layout()
+        if split == AUGMENTED:
+            file = task_dir(folder) / f"{AUGMENTED}.tsv"
+            if not file.is_file():
+                make = f"python build_augmented.py --task {self.name}"
+                raise FileNotFoundError(f"{file} is not there; make it with: {make}")
+            return file
         file = task_dir(folder) / f"{self.splits[0] if split in SLICES else split}.{suffix}"
         if not file.is_file():
             raise FileNotFoundError(f"{file} is not there; get it with: {self.prepare.format(name=self.name)}")

@@ -15,6 +15,7 @@ from fine_tune.flags.option import DEVICE_ID, NOT_NEGATIVE, POSITIVE, SHARE, Che
 from fine_tune.flags.parser import Parser
 from fine_tune.flags.shared import (
     CONTINUED_GROUPS,
+    NETWORK_GROUPS,
     PART_GROUPS,
     SIZED_GROUPS,
     STUDENT_GROUPS,
@@ -23,6 +24,7 @@ from fine_tune.flags.shared import (
     TeacherPlace,
     TeacherRef,
 )
+from fine_tune.path import NETWORKS
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,22 @@ class LogitConfig(Checked):
     softmax_temp: float = flag("temperature of the soft targets", 1.0, POSITIVE)
     soft_weight: float = flag("weight of the soft target loss", 0.2, NOT_NEGATIVE)
     hard_weight: float = flag("weight of the hard target loss", 0.8, NOT_NEGATIVE)
+
+    def asks_for_gold(self) -> str:
+        """Say which flag has to be given for rows without gold labels; "" if all is well."""
+        return "--hard_weight 0" if self.hard_weight else ""
+
+
+@dataclass(frozen=True)
+class LogitMseConfig(Checked):
+    """Weights of the losses on logits."""
+
+    mse_weight: float = flag("weight of the squared error between logits", 1.0, NOT_NEGATIVE)
+    hard_weight: float = flag("weight of the hard target loss", 0.0, NOT_NEGATIVE)
+
+    def asks_for_gold(self) -> str:
+        """Say which flag has to be given for rows without gold labels; "" if all is well."""
+        return "--hard_weight 0" if self.hard_weight else ""
 
 
 @dataclass(frozen=True)
@@ -134,6 +152,10 @@ class ShareConfig(Checked):
     softmax_temp: float = flag("temperature of the soft targets", 1.0, POSITIVE)
     soft_weight: float = flag("share of the soft target loss; the hard target loss has the rest", 0.2, SHARE)
 
+    def asks_for_gold(self) -> str:
+        """Say which flag has to be given for rows without gold labels; "" if all is well."""
+        return "--soft_weight 1" if self.soft_weight < 1 else ""
+
 
 @dataclass(frozen=True)
 class SclConfig(Checked):
@@ -157,6 +179,12 @@ class MatchConfig(ShareConfig, SclConfig):
         "weight of the hidden state loss of each student layer; of their sum, not of their mean", 100.0, NOT_NEGATIVE
     )
     ce_weight: float = flag("share of the losses on logits; the supervised contrast has the rest", 1.0, SHARE)
+
+    def asks_for_gold(self) -> str:
+        """Say which flag has to be given for rows without gold labels; "" if all is well."""
+        if not self.use_classify_loss:
+            return ""
+        return "--ce_weight 1" if self.ce_weight < 1 else super().asks_for_gold()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -259,6 +287,7 @@ LAD_PROBE = (*HIDDEN, LadProbeConfig, GateConfig, OutputsConfig)
 OFFLINE = (*SIZED_GROUPS, LogitConfig)
 MATCH = (*STUDENT_GROUPS, MatchConfig, MapConfig, OutputsConfig)
 CONTRAST = (*STUDENT_GROUPS, ContrastConfig, OutputsConfig)
+WORDS = (*NETWORK_GROUPS, LogitMseConfig, OutputsConfig)
 LAYER_CONTRAST = (*STUDENT_GROUPS, LayerContrastConfig, MapConfig, TeacherPlace)
 SCL = (*CONTINUED_GROUPS, SclConfig)
 KD_FROM = (*CONTINUED_GROUPS, TeacherRef, ContinuedKdConfig, OutputsConfig)
@@ -314,6 +343,10 @@ METHODS = {
             needs="none",
             defaults=SLOW,
             files=(("build_logitsbank",), ("build_membank", "--layer_wise")),
+        ),
+        *(
+            Method(name, "run_glove_distil", WORDS, {"model": name}, "logits", defaults={"model": NETWORKS[1]})
+            for name in NETWORKS
         ),
         Method("scl", "train_scl_from_ckpt", SCL, needs="none", defaults=SLOW),
         Method("kd_from_ckpt", "train_kd_from_ckpt", KD_FROM, needs="logits", defaults=SLOW | {"soft_weight": 0.5}),

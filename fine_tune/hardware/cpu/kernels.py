@@ -11,6 +11,8 @@ from fine_tune.hardware.cpu.linear import Linear
 
 KERNELS: dict[type[nn.Module], type[nn.Module]] = {nn.Dropout: Dropout, nn.Linear: Linear, GELUActivation: Gelu}
 """Modules of the libraries, and ours with the same parameters and state."""
+ATTENTION = {"bert", "albert", "roberta", "xlm-roberta", "electra", "distilbert"}
+"""Encoders whose attention can be ours: they are given masks that are ready for it."""
 
 
 def use_cpu_kernels(model: nn.Module) -> None:
@@ -21,7 +23,7 @@ def use_cpu_kernels(model: nn.Module) -> None:
     AttentionInterface.register("on_cpu", on_cpu)
     for module in model.modules():
         module.__class__ = KERNELS.get(type(module), type(module))
-        if isinstance(module, PreTrainedModel):
+        if isinstance(module, PreTrainedModel) and module.config.model_type in ATTENTION:
             module.set_attn_implementation("on_cpu")
 
 
