@@ -128,10 +128,10 @@ class WordEncoder(PreTrainedModel):  # type: ignore[misc]
         """Give the word vectors."""
         return self.words
 
-    def forward(self, input_ids: Tensor) -> Tensor:
-        """Encode a batch of right-padded sentences (B, T)."""
-        mask = (input_ids != PADDING).unsqueeze(1)  # (B, 1, T)
-        vector: Tensor = self.norm(self.network(self.dropout(self.words(input_ids)).transpose(1, 2), mask))
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """Encode a batch of right-padded sentences; both arguments are (B, T), the mask None if there is no padding."""
+        mask = None if attention_mask is None else attention_mask.unsqueeze(-1).bool()  # (B, T, 1)
+        vector: Tensor = self.norm(self.network(self.dropout(self.words(input_ids)), mask))
         return self.hidden(self.dropout(vector)) if self.hidden else vector
 
 
@@ -142,28 +142,47 @@ class Hidden(nn.Sequential):
         super().__init__(nn.Linear(config.features, config.hidden_size), nn.LayerNorm(config.hidden_size))
 
 
+class Convolution(nn.Module):
+    """A convolution over time as one linear layer on windows: (B, T + width - 1, C) to (B, T, F).
+
+    On short sentences that is twice as fast as the library's convolution; it starts from the same distribution.
+    """
+
+    def __init__(self, channels: int, filters: int, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.linear = nn.Linear(width * channels, filters)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Look at every window."""
+        windows = states.unfold(1, self.width, 1).transpose(2, 3)  # (B, T, width, C)
+        made: Tensor = self.linear(windows.reshape(-1, self.linear.in_features))
+        return made.view(*windows.shape[:2], -1)
+
+
 class Windows(nn.Module):
-    """Convolutions of several widths, ReLU, the largest value over time: (B, C, T) to (B, len(kernel_sizes) * F)."""
+    """Convolutions of several widths, ReLU, the largest value over time: (B, T, C) to (B, len(kernel_sizes) * F)."""
 
     def __init__(self, channels: int, config: WordConfig) -> None:
         super().__init__()
         self.widths = config.kernel_sizes
-        self.convolutions = nn.ModuleList(
-            nn.Conv1d(channels, config.num_filters, width) for width in config.kernel_sizes
-        )
+        self.convolutions = nn.ModuleList(Convolution(channels, config.num_filters, width) for width in self.widths)
 
-    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        """Look at every window that begins at a real token; `states` are 0 where `mask` (B, 1, T) is."""
-        states = F.pad(states, (0, max(self.widths) - 1))
+    def forward(self, states: Tensor, mask: Tensor | None) -> Tensor:
+        """Look at every window that begins at a real token; `states` are 0 where `mask` (B, T, 1) is."""
+        length = states.shape[1]
+        states = F.pad(states, (0, 0, 0, max(self.widths) - 1))
         found = []
         for width, convolution in zip(self.widths, self.convolutions, strict=True):
-            responses = convolution(states[..., : mask.shape[-1] + width - 1]).masked_fill(~mask, float("-inf"))
-            found.append(responses.amax(-1).relu())
+            responses = convolution(states[:, : length + width - 1])
+            if mask is not None:
+                responses = responses.masked_fill(~mask, float("-inf"))
+            found.append(responses.amax(1).relu())
         return torch.cat(found, -1)
 
 
 class DenseBlock(nn.Module):
-    """Chains of convolutions, each of which reads all outputs of its chain before it: (B, E, T) to (B, C, T).
+    """Chains of convolutions, each of which reads all outputs of its chain before it: (B, T, E) to (B, T, C).
 
     Args:
         config: Its sizes.
@@ -176,27 +195,31 @@ class DenseBlock(nn.Module):
         channels = [config.embedding_size, *(first + later * row for row in range(len(config.densenet_kernels) - 1))]
         self.chains = nn.ModuleList(
             nn.ModuleList(
-                nn.Conv1d(inputs, later if row else first, width, padding="same")
+                Convolution(inputs, later if row else first, width)
                 for row, (inputs, width) in enumerate(zip(channels, widths, strict=True))
             )
             for widths in zip(*config.densenet_kernels, strict=True)
         )
-        self.last = nn.Conv1d(
-            config.embedding_size + len(self.chains) * later, config.densenet_last_num_filters, kernel_size=1
-        )
+        inputs = config.embedding_size + len(self.chains) * later
+        self.last = nn.Linear(inputs, config.densenet_last_num_filters)
         self.slope = slope
 
-    def forward(self, vectors: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, vectors: Tensor, mask: Tensor | None) -> Tensor:
         """Run the chains; padding stays 0."""
         ends = [vectors]
-        for chain in cast("list[nn.ModuleList]", self.chains):
+        for chain in cast("list[list[Convolution]]", self.chains):
             outputs: list[Tensor] = []
             for convolution in chain:
-                states = convolution(torch.cat(outputs, 1) if outputs else vectors) * mask
-                outputs.append(F.leaky_relu(states, self.slope))
+                side = convolution.width // 2
+                states = F.pad(torch.cat(outputs, -1) if outputs else vectors, (0, 0, side, side))
+                outputs.append(F.leaky_relu(masked(convolution(states), mask), self.slope))
             ends.append(outputs[-1])
-        made: Tensor = (self.last(torch.cat(ends, 1)) * mask).relu()
-        return made
+        return masked(self.last(torch.cat(ends, -1)), mask).relu()
+
+
+def masked(states: Tensor, mask: Tensor | None) -> Tensor:
+    """Set what is made of padding to 0."""
+    return states if mask is None else states * mask
 
 
 class GloveCnn(Windows):
@@ -215,10 +238,9 @@ class DenseNet(nn.Module):
         self.norm = nn.LayerNorm(config.densenet_last_num_filters)
         self.dropout = nn.Dropout(config.dropout)
 
-    def states(self, vectors: Tensor, mask: Tensor) -> Tensor:
+    def states(self, vectors: Tensor, mask: Tensor | None) -> Tensor:
         """Give (B, T, C), 0 at padding."""
-        states: Tensor = self.dropout(self.norm(self.block(vectors, mask).transpose(1, 2))) * mask.transpose(1, 2)
-        return states
+        return masked(self.dropout(self.norm(self.block(vectors, mask))), mask)
 
 
 class DenseNetCnn(DenseNet):
@@ -228,9 +250,9 @@ class DenseNetCnn(DenseNet):
         super().__init__(config, slope=0.0)
         self.windows = Windows(config.densenet_last_num_filters, config)
 
-    def forward(self, vectors: Tensor, mask: Tensor) -> Tensor:
-        """Encode (B, E, T)."""
-        made: Tensor = self.windows(self.states(vectors, mask).transpose(1, 2), mask)
+    def forward(self, vectors: Tensor, mask: Tensor | None) -> Tensor:
+        """Encode (B, T, E)."""
+        made: Tensor = self.windows(self.states(vectors, mask), mask)
         return made
 
 
@@ -242,18 +264,18 @@ class DenseNetDsa(DenseNet):
         self.heads = nn.Linear(config.densenet_last_num_filters, config.dsa_num_attentions * config.dsa_dim)
         self.dim, self.rounds = config.dsa_dim, config.dsa_r
 
-    def forward(self, vectors: Tensor, mask: Tensor) -> Tensor:
-        """Encode (B, E, T)."""
+    def forward(self, vectors: Tensor, mask: Tensor | None) -> Tensor:
+        """Encode (B, T, E)."""
         heads = F.leaky_relu(self.heads(self.states(vectors, mask))).unflatten(-1, (-1, self.dim)).transpose(1, 2)
-        return routed(heads, mask, self.rounds).flatten(1)
+        return routed(heads, None if mask is None else mask.transpose(1, 2), self.rounds).flatten(1)
 
 
-def routed(heads: Tensor, mask: Tensor, rounds: int) -> Tensor:
+def routed(heads: Tensor, mask: Tensor | None, rounds: int) -> Tensor:
     """Sum the tokens of every head with weights found in rounds; gradients flow through the last sum alone.
 
     Args:
         heads: (B, H, T, D).
-        mask: (B, 1, T), true for real tokens.
+        mask: (B, 1, T), true for real tokens; None if all are.
         rounds: r; the first weighs all real tokens alike.
 
     Returns:
@@ -267,9 +289,11 @@ def routed(heads: Tensor, mask: Tensor, rounds: int) -> Tensor:
     return weighted_sum(heads, scores, mask)
 
 
-def weighted_sum(heads: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
+def weighted_sum(heads: Tensor, scores: Tensor, mask: Tensor | None) -> Tensor:
     """Sum tokens by the softmax of their scores; (B, H, D) after tanh."""
-    weights = scores.masked_fill(~mask, float("-inf")).softmax(-1)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    weights = scores.softmax(-1)
     return (weights.unsqueeze(-2) @ heads).squeeze(-2).tanh()
 
 
