@@ -50,6 +50,7 @@ def build_parser() -> Parser:
     parser.add_argument(
         "--overwrite", action="store_true", help="replace runs that were made otherwise, or are unfinished"
     )
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each with its share of cores (default: 1)")
     parser.add_argument("--report_only", action="store_true", help="write the report of what is there; run nothing")
     return parser
 
@@ -62,6 +63,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         select = args.select_on == "train_select"
         if not select and (args.sweep or args.ckpt_step is not None):
             raise ValueError("--sweep and --ckpt_step need --select_on train_select: nothing is chosen on dev")
+        if args.jobs < 1:
+            raise ValueError(f"--jobs must be > 0, got {args.jobs}")
         task, rows = task_named(args.task), parse_rows(args.methods)
         apply_settings(rows, args.set)
 
@@ -77,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             name=args.suite, task=task, teacher=teacher, rows=rows, seeds=parse_seeds(args.seeds),
             duration={"epoch": args.epoch, "total_step": args.total_step}, split=args.dataset or task.dev[0],
             select=select, ckpt_step=args.ckpt_step if select else LAST_ONLY, device_id=args.device_id,
-            overwrite=args.overwrite, report_only=args.report_only,
+            overwrite=args.overwrite, report_only=args.report_only, jobs=args.jobs,
         )  # fmt: skip
         plan_all(suite, rows, suite.ckpt_step)  # bad values end it here
         with train.locked(suite, parser.command) as lock:

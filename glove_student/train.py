@@ -53,7 +53,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         parent = save_path.with_suffix(".runs") if is_glove(config) else output
         home = home_of(flags, material, parent, name_of_run(flags, config))
         complete = is_complete(home.folder) and not home.overwrite
-        if not complete:
+        if complete:
+            print(f"already trained: {home.folder}")
+        else:
             session, epochs = start(flags, material, home, device)
 
     if not complete:

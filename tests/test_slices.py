@@ -61,7 +61,7 @@ def test_a_run_is_trained_on_a_slice_and_scored_on_the_other(data, run, teacher)
 
 def test_slices_stand_in_the_list_of_splits(teacher, refused):
     message = refused("run_fine_tune_eval", "--experiment", "teacher", "--task", "sst2", "--dataset", "train_other")
-    assert message.endswith("sst2 has the splits train, dev, test, train_fit, train_select")
+    assert message.endswith("sst2 has the splits train, dev, test, train_fit, train_select, augmented")
 
 
 def test_a_slice_of_missing_data_is_answered_with_the_command_that_gets_it(data):

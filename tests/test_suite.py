@@ -8,13 +8,16 @@ import os
 import shutil
 import signal
 import sys
+import threading
 import time
+from types import SimpleNamespace
 
 import forks
 import numpy as np
 import pytest
 import torch
 
+from fine_tune.compare.train import make
 from fine_tune.run.session import Session
 from fine_tune.run.state import STATE
 from fine_tune.train.methods import METHODS
@@ -713,3 +716,37 @@ def test_a_suite_of_older_code_is_finished_under_older_names_and_new_ones(data, 
     about.write_text(json.dumps(json.loads(about.read_text()) | {"end": None}), encoding="utf-8")
     run("run_suite", *once, "--methods", ",".join(older))
     assert made == ["s-lad-reverse-1"]
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_runs_wait_for_what_they_read_and_a_failure_ends_all(jobs, monkeypatch):
+    """Some at a time: nothing begins before what it goes on from, or reads, is there; files are written once."""
+    done, lock = [], threading.Lock()
+
+    def call(suite, script, words, name, what, number):
+        with lock:
+            began = list(done)
+        if script == "learns":
+            assert "writes said" in began and (name != "second-1" or {"learns first-1", "writes first"} <= {*began})
+        if name == "broken-1":
+            raise ChildProcessError("broken-1 failed")
+        with lock:
+            done.append(f"{script} {words[0] if script == 'writes' else name}")
+
+    monkeypatch.setattr("fine_tune.compare.train.call", call)
+    monkeypatch.setattr("fine_tune.compare.train.reached", lambda *_: "missing")
+
+    def planned(name, after="", reads=("said",)):
+        method = SimpleNamespace(script="learns")
+        row = SimpleNamespace(name=name, after=after, method=method)
+        files = [("writes", [each]) for each in reads]
+        return SimpleNamespace(row=row, seed=1, experiment=f"{name}-1", words=[""], files=files)
+
+    runs = [planned("first"), planned("second", "first", ("said", "first")), planned("third")]
+    suite = SimpleNamespace(jobs=jobs, overwrite=False, report_only=False)
+    make(suite, runs, 0)
+    assert sorted(done) == ["learns first-1", "learns second-1", "learns third-1", "writes first", "writes said"]
+    done.clear()
+    with pytest.raises(ChildProcessError, match="broken-1 failed"):
+        make(suite, [planned("broken"), *(planned(f"r{number}") for number in range(20))], 0)
+    assert len(done) < 20 and not [name for name in done if "broken" in name]

@@ -31,6 +31,7 @@ from methods import METHODS, STAGED, TABLE, flags  # noqa: E402
 
 from fine_tune.flags.shared import TeacherRef  # noqa: E402
 from fine_tune.model.checkpoint import list_checkpoints, load_state, save_checkpoint  # noqa: E402
+from fine_tune.path import NETWORKS  # noqa: E402
 from fine_tune.run.state import STATE  # noqa: E402
 from fine_tune.teacher import store  # noqa: E402
 
@@ -68,8 +69,9 @@ class World:
             self.whole(script, "teacher", *of, *own)
 
     def folder(self, experiment: str) -> Path:
-        """Folder of a run."""
-        return self.root / "fine_tune_experiment" / f"{experiment}_bert_sst2"
+        """Folder of a run, whose name ends with its method's."""
+        model = next((name for name in NETWORKS if experiment.endswith(f"-{name}")), "bert")
+        return self.root / "fine_tune_experiment" / f"{experiment}_{model}_sst2"
 
     def start(self, script: str, experiment: str, *words: Any, ranks: int = 1) -> list[int]:
         """Start a run; gives the ids of its processes."""

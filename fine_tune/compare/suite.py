@@ -63,6 +63,7 @@ class Suite:
         device_id: Device of every run.
         overwrite: Replace runs that were made otherwise.
         report_only: Nothing is trained, scored or timed.
+        jobs: Runs at a time.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Suite:
     device_id: int | None
     overwrite: bool
     report_only: bool
+    jobs: int = 1
 
     def __post_init__(self) -> None:
         self.folder = suite_dir(self.name)

@@ -1,21 +1,23 @@
-"""Make the runs that a suite lacks, one after the other, each in a process of its own.
+"""Make the runs that a suite lacks, one or several at a time, each in a process of its own.
 
 A run's folder says what it was made with, so a suite needs no state: started again, it makes what is still missing.
 """
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Executor, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
 from fine_tune.compare.suite import Run, Suite, read_if_there, script_parser
 from fine_tune.files import digest, take, write_json
 from fine_tune.flags.saved import is_neutral
-from fine_tune.hardware.host import heard
+from fine_tune.hardware.host import cores, heard
 from fine_tune.path import PROJECT
 from fine_tune.run.state import STATE
 from fine_tune.train.methods import Method
@@ -140,14 +142,60 @@ def make(suite: Suite, runs: Sequence[Run], lock: int) -> None:
     if missing and suite.report_only:
         name = missing[0][0].experiment
         raise ValueError(f"{name} is not finished; leave out --report_only to make what is missing")
-    written: set[tuple[str, ...]] = set()
-    for number, (run, far) in enumerate(missing, start=len(runs) - len(missing) + 1):
-        for script, own in run.files:
-            if (script, *own) not in written:
-                call(suite, script, own, f"{run.experiment}-{script}", "outputs", lock)
-                written.add((script, *own))
-        words = [*run.words, "--resume" if far == "begun" and not suite.overwrite else "--overwrite"]
-        call(suite, run.row.method.script, words, run.experiment, f"run {number} of {len(runs)}", lock)
+    begun: dict[tuple[str, ...], Future[None]] = {}
+
+    def after(jobs: Sequence[Future[None]], script: str, words: list[str], name: str, what: str) -> None:
+        for job in jobs:
+            job.result()
+        call(suite, script, words, name, what, lock)
+
+    with workers(suite.jobs) as pool:
+        for number, (run, far) in enumerate(missing, start=len(runs) - len(missing) + 1):
+            # What a job waits for was handed in before it, so it has begun, and no worker waits for another in vain.
+            earlier = [begun[key] for key in [(run.row.after, str(run.seed))] if key in begun]
+            for script, own in run.files:
+                if (script, *own) not in begun:
+                    begun[script, *own] = pool.submit(
+                        after, earlier, script, own, f"{run.experiment}-{script}", "outputs"
+                    )
+            read = [begun[script, *own] for script, own in run.files]
+            words = [*run.words, "--resume" if far == "begun" and not suite.overwrite else "--overwrite"]
+            begun[run.row.name, str(run.seed)] = pool.submit(
+                after, earlier + read, run.row.method.script, words, run.experiment, f"run {number} of {len(runs)}"
+            )
+        wait(begun.values(), return_when=FIRST_EXCEPTION)
+        for job in begun.values():
+            if job.done():
+                job.result()
+
+
+RUNNING: set[subprocess.Popen[bytes]] = set()
+"""The processes of this one."""
+
+
+class AtOnce(Executor):
+    """Does what it is given when it is given it."""
+
+    def submit(self, job: Callable[..., Any], /, *args: Any, **named: Any) -> Future[Any]:
+        """Do a job; what it raises is raised here."""
+        done: Future[Any] = Future()
+        done.set_result(job(*args, **named))
+        return done
+
+
+@contextlib.contextmanager
+def workers(count: int) -> Iterator[Executor]:
+    """Give what has jobs done, so many at a time; where one fails, or the suite is ended, all save and end."""
+    pool = AtOnce() if count == 1 else ThreadPoolExecutor(count)
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in list(RUNNING):
+            process.terminate()  # it saves its state
+        pool.shutdown()
+        raise
+    pool.shutdown()
 
 
 def call(suite: Suite, script: str, words: Sequence[str], name: str, what: str, lock: int) -> None:
@@ -157,19 +205,31 @@ def call(suite: Suite, script: str, words: Sequence[str], name: str, what: str, 
         ChildProcessError: It failed; with its last line.
     """
     log, start = suite.folder / f"{name.removeprefix(suite.name + '-')}.log", time.monotonic()
-    print(f"{what}: {name} ..", end=" ", flush=True)
+    alone = suite.jobs == 1
+    if alone:
+        print(f"{what}: {name} ..", end=" ", flush=True)
     with log.open("wb") as out:
         command = [sys.executable, str(PROJECT / f"{script}.py"), *words]
-        script_output: dict[str, Any] = {"stdout": out, "stderr": subprocess.STDOUT}
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[lock], **script_output)
+        options: dict[str, Any] = {"stdout": out, "stderr": subprocess.STDOUT, "env": share_of_cores(suite.jobs)}
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[lock], **options)
+        RUNNING.add(process)
         try:
             code = process.wait()
         except KeyboardInterrupt:
-            process.terminate()  # it saves its state
+            process.terminate()
             process.wait()
             raise
+        finally:
+            RUNNING.discard(process)
+    before = "" if alone else f"{what}: {name} .. "
     if code:
-        print("failed", flush=True)
+        print(f"{before}failed", flush=True)
         last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
         raise ChildProcessError(f"{name} failed: {' '.join(last) or f'exit code {code}'} (log: {log})")
-    print(f"{time.monotonic() - start:.0f} s", flush=True)
+    print(f"{before}{time.monotonic() - start:.0f} s", flush=True)
+
+
+def share_of_cores(jobs: int) -> dict[str, str]:
+    """Give the environment of one of several processes: unless the user says how many, its share of threads."""
+    share = {} if jobs == 1 else {"OMP_NUM_THREADS": str(max(1, cores() // jobs))}
+    return share | dict(os.environ)

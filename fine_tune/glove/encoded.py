@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 
 from fine_tune.data.tokens import TOKENIZE_AT_ONCE, Split
 from fine_tune.files import first_line, write_whole
-from fine_tune.glove.rows import Rows
+from fine_tune.glove.rows import Rows, numbered_lines
 from fine_tune.tasks.table import Task
 
 MADE_FROM = "glove.json"
@@ -50,8 +50,9 @@ def write_ids(file: Path, rows: Rows, labels: Sequence[object], tokenizer: PreTr
         padding = [" 0" * count for count in range(n_ctx + 1)]
         with part.open("w", encoding="utf-8", newline="\n") as lines:
             for label, (ids, _) in zip(labels, encode(rows, tokenizer, n_ctx), strict=True):
-                unknown += ids.count(tokenizer.unk_token_id)
-                lines.write(f"{label}\t{' '.join(map(str, ids))}{padding[n_ctx - len(ids)]}\n")
+                known = [token or tokenizer.unk_token_id for token in ids]  # the text may hold the word <pad>
+                unknown += known.count(tokenizer.unk_token_id)
+                lines.write(f"{label}\t{' '.join(map(str, known))}{padding[n_ctx - len(ids)]}\n")
 
     write_whole(file, write)
     return unknown
@@ -74,31 +75,28 @@ def read_ids(file: Path, num_class: int, words: int, n_ctx: int) -> dict[str, ND
         raise FileNotFoundError(f"{file} is not there; make it with: python preprocess.py")
     ids: list[NDArray[np.int32]] = []
     labels: list[list[float]] = []
-    try:
-        with file.open(encoding="utf-8", newline="\n") as lines:
-            for number, line in enumerate(lines, start=1):
-                label, _, row = line.rstrip("\n").partition("\t")
-                end = at if (at := (row + " ").find(" 0 ")) >= 0 else len(row)
-                real = row[:end].split(" ")
-                if row.count(" ") + 1 != n_ctx or row[end:] != " 0" * (n_ctx - len(real)):
-                    raise ValueError(f"{file}:{number}: expected a label, a TAB and {n_ctx} ids, padding last")
-                ids.append(np.array(real, np.int32))
-                labels.append([float(word) for word in label.split(" ")])
-                if len(labels[-1]) != len(labels[0]):
-                    raise ValueError(f"{file}:{number}: {len(labels[-1])} numbers as label, {len(labels[0])} before it")
-    except UnicodeDecodeError:
-        raise ValueError(f"{file}:{len(ids) + 1}: not UTF-8; make it anew with: python preprocess.py") from None
-    except (ValueError, OverflowError) as error:
-        if str(error).startswith(str(file)):
-            raise
-        raise ValueError(f"{file}:{len(ids) + 1}: {first_line(error)}") from None
+    for number, line in numbered_lines(file):
+        label, _, row = line.partition("\t")
+        end = at if (at := (row + " ").find(" 0 ")) >= 0 else len(row)
+        real = row[:end].split(" ")
+        if row.count(" ") + 1 != n_ctx or row[end:] != " 0" * (n_ctx - len(real)):
+            raise ValueError(f"{file}:{number}: expected a label, a TAB and {n_ctx} ids, padding last")
+        try:
+            ids.append(np.array(real, np.int32))
+            labels.append([float(word) for word in label.split(" ")])
+        except (ValueError, OverflowError) as error:
+            raise ValueError(f"{file}:{number}: {first_line(error)}") from None
+        if len(labels[-1]) != len(labels[0]):
+            raise ValueError(f"{file}:{number}: {len(labels[-1])} numbers as label, {len(labels[0])} before it")
     if not ids:
         raise ValueError(f"{file} has no rows")
     flat = np.concatenate(ids)
     if flat.min() < 1 or flat.max() >= words:
         worst = int(flat.max() if flat.max() >= words else flat.min())
         raise ValueError(f"{file}: id {worst}, but the vocabulary has ids up to {words - 1}; preprocess anew")
-    given: NDArray[Any] = np.array(labels, np.float32)
+    given: NDArray[Any] = np.array(labels)
+    if not np.isfinite(given).all():
+        raise ValueError(f"{file}: labels that are not finite; preprocess anew")
     if given.shape[1] == 1:
         gold = given[:, 0].astype(np.int64)
         if (gold != given[:, 0]).any() or gold.min() < 0 or gold.max() >= num_class:
@@ -107,6 +105,7 @@ def read_ids(file: Path, num_class: int, words: int, n_ctx: int) -> dict[str, ND
     elif given.shape[1] != num_class:
         raise ValueError(f"{file}: {given.shape[1]} logits a row, but there are {num_class} classes; preprocess anew")
     offsets = np.cumsum([0, *map(len, ids)])
+    given = given.astype(np.float32) if given.ndim == 2 else given
     return {"input_ids": flat, "token_type_ids": np.zeros(len(flat), np.uint8), "offsets": offsets, "label": given}
 
 

@@ -22,6 +22,9 @@ from fine_tune.scores.predict import predict
 
 logger = logging.getLogger(__name__)
 
+SCALARS = ("Loss/valid", "Acc/valid", "LearningRate/train")
+"""What TensorBoard has of each epoch."""
+
 
 @dataclass
 class Epochs:
@@ -56,6 +59,8 @@ class Epochs:
 
     def updates(self, session: Session) -> Iterator[Iterator[Batch]]:
         """Give the updates of epoch after epoch, as long as there is progress; validate after each."""
+        for number in range(1, len(self.done) + 1):
+            self.tell(session, number)  # a resumed session has begun TensorBoard anew
         while len(self.done) < self.cfg.epoch and not is_over(self.done, self.cfg.measure, self.cfg.patience):
             self.begun = time.monotonic()
             yield from session.updates(until=(len(self.done) + 1) * self.per_epoch)
@@ -64,7 +69,9 @@ class Epochs:
 
     def finish(self, session: Session) -> None:
         """Validate after an epoch; keep the model if it is the best so far."""
-        self.done.append(self.validate())
+        session.check()
+        part = session.work.updater.parts[""]
+        self.done.append(self.validate()._replace(lr=part.lr))
         number, last = len(self.done), self.done[-1]
         step = number * self.per_epoch
         best = best_epoch(self.done, self.cfg.measure) + 1
@@ -73,14 +80,19 @@ class Epochs:
             save_checkpoint(self.folder, step, {"model": self.model})
         drop_checkpoints(self.folder, set(list_checkpoints(self.folder)) - {best * self.per_epoch})
         distributed.barrier()
-        lr = session.work.updater.parts[""].lr
+        if not self.cfg.use_transformers_optimizer:
+            part.scheduler.step()  # to fall before the next epoch's first update, not after it
         logger.info(
             "epoch %d of %d, %d updates: valid loss %.4f, valid acc %.4f%s, lr %.3g, %.1f minutes",
-            number, self.cfg.epoch, self.per_epoch, last.loss, last.accuracy, " (best)" * (best == number), lr,
+            number, self.cfg.epoch, self.per_epoch, last.loss, last.accuracy, " (best)" * (best == number), last.lr,
             (time.monotonic() - self.begun) / 60,
         )  # fmt: skip
+        self.tell(session, number)
+
+    def tell(self, session: Session, number: int) -> None:
+        """Write an epoch to TensorBoard."""
         if rank.is_main():
-            for name, value in {"Loss/valid": last.loss, "Acc/valid": last.accuracy, "LearningRate/train": lr}.items():
+            for name, value in zip(SCALARS, self.done[number - 1], strict=True):
                 session.board.add_scalar(name, value, number)
 
     def factor(self, _: int) -> float:

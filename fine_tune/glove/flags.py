@@ -128,6 +128,8 @@ class ScoreConfig(Checked):
             )
         if not augmented and (self.hard_labeling or self.entropy_threshold is not None):
             raise ValueError("--hard_labeling and --entropy_threshold are for --augmented rows")
+        if augmented and (self.enable_dqm or self.enable_ort or self.enable_inference):
+            raise ValueError("--enable_dqm, --enable_ort and --enable_inference are for test.txt, not for --augmented")
         if self.enable_dqm and self.enable_ort:
             raise ValueError("--enable_dqm quantises torch's model, --enable_ort runs ONNX's; give one of them")
 

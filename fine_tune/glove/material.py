@@ -12,14 +12,14 @@ from transformers import PreTrainedModel
 
 from fine_tune.data.tokens import Split
 from fine_tune.data.words import SPECIAL, word_tokenizer
-from fine_tune.files import digest, read_json
+from fine_tune.files import digest, first_line, read_json
 from fine_tune.flags.parser import Flags
 from fine_tune.glove.artefacts import name_of, own_name
 from fine_tune.glove.config import NETWORKS, shape
 from fine_tune.glove.encoded import MADE_FROM, as_split, read_features, read_ids
 from fine_tune.glove.flags import EncoderConfig, RowsConfig, TrainConfig
 from fine_tune.glove.preprocess import VOCABULARY
-from fine_tune.glove.rows import read_labels, read_rows
+from fine_tune.glove.rows import numbered_lines, read_labels, read_rows
 from fine_tune.glove.start import Material
 from fine_tune.glove.teacher import encoder_tokenizer, made_from
 from fine_tune.model.checkpoint import fill, load_state
@@ -54,12 +54,15 @@ def read_vocabulary(file: Path) -> list[str]:
     """
     if not file.is_file():
         raise FileNotFoundError(f"{file} is not there; make it with: python preprocess.py")
-    words = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").split("\n")[:-1]):
+    words: list[str] = []
+    for number, line in numbered_lines(file):
         word, _, index = line.rpartition(" ")
-        if index != str(number) or (number < len(SPECIAL) and word != SPECIAL[number]):
-            raise ValueError(f"{file}:{number + 1}: expected a word and {number}, got {line!r}; preprocess anew")
+        expected = SPECIAL[len(words)] if len(words) < len(SPECIAL) else word
+        if index != str(len(words)) or not word or word != expected:
+            raise ValueError(f"{file}:{number}: expected a word and {len(words)}, got {line!r}; preprocess anew")
         words.append(word)
+    if len(set(words)) < len(words) or len(words) < len(SPECIAL):
+        raise ValueError(f"{file}: a word is missing, or there twice; preprocess anew")
     return words[len(SPECIAL) :]
 
 
@@ -71,8 +74,8 @@ def read_vectors_file(file: Path, words: int) -> np.ndarray[Any, Any]:
     """
     try:
         matrix: np.ndarray[Any, Any] = np.load(file, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f"{file}: no array of vectors ({error}); preprocess anew") from None
+    except Exception as error:  # damaged bytes raise half a dozen types
+        raise ValueError(f"{file}: no array of vectors ({first_line(error)}); preprocess anew") from None
     if matrix.ndim != 2 or len(matrix) != words or matrix.dtype != np.float32 or not np.isfinite(matrix).all():
         raise ValueError(f"{file}: not the vectors of {words} words, finite float32; preprocess anew")
     return matrix
@@ -89,6 +92,11 @@ def word_rows(cfg: RowsConfig, file: str, config: Mapping[str, Any], names: list
     kept = read_json(cfg.folder / MADE_FROM) if (cfg.folder / MADE_FROM).is_file() else {}
     if kept.get(ids.name) != digest(ids)[:16] or kept.get("classes") != names:
         raise ValueError(f"{ids}: was not made with the vocabulary that is there now; preprocess anew")
+    if kept.get("lowercase", config["lowercase"]) != config["lowercase"]:
+        raise ValueError(f"{ids}: was made with lowercase {kept['lowercase']}, not as --config says; preprocess anew")
+    text = cfg.folder / file
+    if text.is_file() and kept.get(file, now := digest(text)[:16]) != now:
+        raise ValueError(f"{ids}: was made from other rows than {text} has now; preprocess anew")
     return as_split(arrays, task_of(cfg.folder, names), file, 0, config["n_ctx"], digest(ids)[:16])
 
 
@@ -149,6 +157,8 @@ def encoder_material(flags: Flags, config: Mapping[str, Any]) -> Material:
     splits = {}
     for name in dict.fromkeys((train_file(cfg), "valid.txt")):
         splits[name] = encoder_rows(cfg, name, config, names, tokenizer, teacher, source.bert_model_name_or_path)
+    if splits[train_file(cfg)].label is None:
+        raise ValueError(f"{cfg.folder / train_file(cfg)}: its rows have no labels; evaluate.py --augmented makes some")
     torch.manual_seed(own.seed)
     encoder = pretrained_encoder(source.bert_model_name_or_path, flag="--bert_model_name_or_path")
     kind = encoder.config.model_type

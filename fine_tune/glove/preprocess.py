@@ -93,7 +93,7 @@ def for_words(flags: Flags, config: Mapping[str, Any]) -> None:
             name, len(lengths), "soft" if is_soft(rows.labels) else "hard", np.mean(lengths), np.median(lengths),
             min(lengths), max(lengths), sum(length > n_ctx for length in lengths), n_ctx, unknown,
         )  # fmt: skip
-        kept[f"{name}.ids"] = digest(cfg.folder / f"{name}.ids")[:16]
+        kept |= {made: digest(cfg.folder / made)[:16] for made in (name, f"{name}.ids")}
     write_json(beside, {**kept, **about, "n_ctx": n_ctx, "lowercase": lower, "classes": names})
 
 

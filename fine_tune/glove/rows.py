@@ -4,7 +4,7 @@ A label is a word, or C logits with blanks between them; a file has labels of on
 code: no quoting (a quote is a character), empty sentences are refused instead of shifting the lines of predictions.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,25 +47,33 @@ def read_rows(file: Path, make: str = "") -> Rows:
         raise ValueError(why)
     texts: list[tuple[str, ...]] = []
     labels: list[str] = []
-    try:
-        with file.open(encoding="utf-8-sig", newline="\n") as lines:
-            for number, line in enumerate(lines, start=1):
-                *text, label = line.rstrip("\r\n").split("\t")
-                if len(text) not in (1, 2):
-                    raise ValueError(f"{file}:{number}: expected sentence<TAB>label, got {len(text)} TABs")
-                if not all(part.strip() for part in text) or not label.strip():
-                    raise ValueError(
-                        f"{file}:{number}: the {'label' if all(map(str.strip, text)) else 'text'} is empty"
-                    )
-                if texts and len(text) != len(texts[0]):
-                    raise ValueError(f"{file}:{number}: {len(text)} texts, but {len(texts[0])} in the rows before it")
-                texts.append(tuple(text))
-                labels.append(label.strip())
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file}:{len(texts) + 1}: not UTF-8: {error.reason}; save the file as UTF-8") from None
+    for number, line in numbered_lines(file):
+        *text, label = line.rstrip("\r").split("\t")
+        if len(text) not in (1, 2):
+            raise ValueError(f"{file}:{number}: expected sentence<TAB>label, got {len(text)} TABs")
+        if not all(part.strip() for part in text) or not label.strip():
+            raise ValueError(f"{file}:{number}: the {'label' if all(map(str.strip, text)) else 'text'} is empty")
+        if texts and len(text) != len(texts[0]):
+            raise ValueError(f"{file}:{number}: {len(text)} texts, but {len(texts[0])} in the rows before it")
+        texts.append(tuple(text))
+        labels.append(label.strip())
     if not texts:
         raise ValueError(f"{file} has no rows")
     return Rows(file, texts, labels)
+
+
+def numbered_lines(file: Path) -> Iterator[tuple[int, str]]:
+    """Number the lines of a UTF-8 file from 1; only a line feed ends one.
+
+    Raises:
+        ValueError: `file:line: reason`.
+    """
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                yield number, line.decode("utf-8-sig" if number == 1 else "utf-8").removesuffix("\n")
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{file}:{number}: not UTF-8: {error.reason}; save the file as UTF-8") from None
 
 
 def is_soft(labels: Sequence[str]) -> bool:
@@ -102,8 +110,8 @@ def read_labels(file: Path) -> list[str]:
     if not file.is_file():
         raise FileNotFoundError(f"{file} is not there; make it with: python preprocess.py")
     names: list[str] = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
-        name, _, index = line.rpartition(" ")
+    for number, line in numbered_lines(file):
+        name, _, index = line.rstrip("\r").rpartition(" ")
         if not name or index != str(len(names)):
             raise ValueError(f"{file}:{number}: expected `label {len(names)}`, got {line!r}")
         names.append(name)

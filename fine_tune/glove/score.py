@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerFast
 
 from fine_tune.data.tokens import Inputs, Split
 from fine_tune.data.words import SPECIAL, word_tokenizer
-from fine_tune.files import write_whole
+from fine_tune.files import digest, write_whole
 from fine_tune.flags.parser import Flags
 from fine_tune.flags.shared import PrecisionConfig
 from fine_tune.glove.artefacts import own_name, point
@@ -120,20 +120,8 @@ def open_network(flags: Flags, config: Mapping[str, Any], names: list[str], devi
     made = WordConfig(vocab_size=words, embedding_size=width, **shape(config))
     model = build_for(state, file, lambda: Classifier(WordEncoder(made), len(names), config["dropout"]))
     tokenizer = word_tokenizer(vocabulary, config["lowercase"], config["n_ctx"])
-    rows = read_rows(cfg.folder / TEST)
-    split = word_rows(cfg, TEST, config, names, words)
-    check_lines(rows, split)
+    rows, split = read_rows(cfg.folder / TEST), word_rows(cfg, TEST, config, names, words)
     return Subject(flags, config, model, device, names, list(range(len(names))), rows, split, tokenizer)
-
-
-def check_lines(rows: Rows, split: Split) -> None:
-    """Refuse ids of other rows than those that are there now.
-
-    Raises:
-        ValueError: Their numbers differ.
-    """
-    if len(rows.texts) != len(split):
-        raise ValueError(f"{rows.file} has {len(rows.texts)} rows, its ids {len(split)}; preprocess anew")
 
 
 def open_encoder(flags: Flags, config: Mapping[str, Any], names: list[str], device: torch.device) -> Subject:
@@ -142,8 +130,10 @@ def open_encoder(flags: Flags, config: Mapping[str, Any], names: list[str], devi
     folder = Path(flags[OutputConfig].bert_output_dir)
     taught = load_taught(folder, config["emb_class"], names)
     loaded = taught.loaded
+    weights = ""
     if own.model_path != ScoreConfig().model_path:
         fill(loaded.model, load_state(Path(own.model_path)), Path(own.model_path))
+        weights = digest(Path(own.model_path))  # the key of a cache of what it says
     name = (cfg.augmented_filename or AUGMENTED) if cfg.augmented else TEST
     rows = read_rows(cfg.folder / name)
     make = WORDS.format(config=cfg.config, folder=cfg.folder, augmented=" --augmented" * cfg.augmented)
@@ -152,7 +142,12 @@ def open_encoder(flags: Flags, config: Mapping[str, Any], names: list[str], devi
     arrays = read_features(file, about, f"{make} {ENCODER.format(name=f'<that of {taught.name}>')}")
     arrays.setdefault("label", np.zeros(len(rows.texts), np.int64))  # nothing reads them
     split = as_split(
-        arrays, task_of(cfg.folder, names), name, loaded.tokenizer.pad_token_id, config["n_ctx"], f"{name} {about}"
+        arrays,
+        task_of(cfg.folder, names),
+        name,
+        loaded.tokenizer.pad_token_id,
+        config["n_ctx"],
+        f"{name} {about}{weights}",
     )
     return Subject(
         flags, config, loaded.model, device, names, taught.order, rows, split, loaded.tokenizer, loaded, taught.name

@@ -154,22 +154,24 @@ def start(flags: Flags, material: Material, home: Home, device: torch.device) ->
     }  # fmt: skip
     check_free(home)
     own_dropout(cfg.seed)
-    devices = {"model": str(device)}
-    files = {"config.json": {key: value for key, value in config.items() if not isinstance(value, dict)}}
-    contents = Contents(files, model, material.tokenizer, devices, material.task.labels, flags.command, {})
+    devices, labels = {"model": str(device)}, material.task.labels
+    kept = {key: value for key, value in config.items() if key not in NEUTRAL and not isinstance(value, dict)}
+    contents = Contents({"config.json": kept}, model, material.tokenizer, devices, labels, flags.command, {})
     home.folder.parent.mkdir(parents=True, exist_ok=True)
     open_folder(home, contents)
     print_table("Run", {**config, "rows": len(material.train), "labels": "logits" if material.soft else "gold"})
     work = Work({"": model}, {"": device}, updater, batches, watch=epochs)
     pace = Pace(ckpt_step=NEVER, log_step=100, state_step=500)
     board = Path(cfg.log_dir) / home.experiment
-    return Session(work, home.folder, board, pace, total, Snapshot(home.folder, [model], updater)), epochs
+    session = Session(work, home.folder, board, pace, total, Snapshot(home.folder, [model], updater))
+    session.again = "the same command"
+    return session, epochs
 
 
-def publish(home: Home, *links: Path) -> Path:
-    """Have the documented names point to what a run made; give the best model's file."""
+def publish(home: Home, save_path: Path, *folders: Path) -> Path:
+    """Have the documented names point to a run's best model, and to its folder; give the best model's file."""
     best = home.folder / f"model-{pick_checkpoint(home.folder, None, '--save_path')}.pt"
-    for link in links if rank.is_main() else ():
-        point(link, best if link.suffix else home.folder.parent)
+    for link in (save_path, *folders) if rank.is_main() else ():
+        point(link, best if link == save_path else home.folder.parent)
     print(f"best model: {best}")
     return best

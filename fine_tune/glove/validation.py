@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 
 class Epoch(NamedTuple):
-    """A finished epoch: mean loss of validation, with gold labels, and share of right answers."""
+    """A finished epoch: mean loss of validation, with gold labels; share of right answers; learning rate at its end."""
 
     loss: float
     accuracy: float
+    lr: float = 0.0
 
 
 def better(value: float, other: float, measure: str) -> bool:

@@ -50,7 +50,7 @@ class Classifier(TrainedPart):
         nn.init.normal_(self.linear_layer.weight, std=0.02)
         nn.init.zeros_(self.linear_layer.bias)
         self.kept: list[Tensor] = []
-        self.takes = inspect.signature(encoder.forward).parameters
+        self.takes = frozenset(inspect.signature(encoder.forward).parameters)
         self.known = bool(encoder_layers(encoder))
         for layer in encoder_layers(encoder):
             layer.register_forward_pre_hook(self.keep_embedding)
@@ -118,7 +118,7 @@ class Classifier(TrainedPart):
         if pooler is None:
             return first
         with autocast(first.device, self.product_dtype):
-            albert = isinstance(pooler, nn.Linear)
+            albert = hasattr(self.encoder, "pooler_activation")
             made: Tensor = self.encoder.pooler_activation(pooler(first)) if albert else pooler(first.unsqueeze(1))
         return made
 

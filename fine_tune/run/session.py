@@ -101,6 +101,8 @@ class Session:
 
     stopped_by: int | None = None
     """Signal that told the run to stop."""
+    again = "the same command with --resume"
+    """What continues it."""
 
     def __init__(
         self,
@@ -184,7 +186,7 @@ class Session:
         try:
             yield
         except OSError as error:
-            raise SystemExit(f"stopped at update {self.now}: {error}; mend that, then --resume") from None
+            raise SystemExit(f"stopped at update {self.now}: {error}; mend that, then {self.again} continues") from None
         except FloatingPointError as error:
             raise SystemExit(f"stopped: {error}") from None
         except (MemoryError, RuntimeError) as error:
@@ -288,7 +290,7 @@ class Session:
             self.snapshot.save(self.now, self.state())
         if stopped_by and goes_on:
             logger.warning("stopped by %s after update %d", signal.Signals(stopped_by).name, self.now)
-            logger.warning("the same command with --resume continues from there")
+            logger.warning("%s continues from there", self.again)
             raise SystemExit(128 + stopped_by)
 
     def is_due(self, every: int) -> bool:
