@@ -14,17 +14,16 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
-import transformers
+
+if TYPE_CHECKING:  # the process that only hands out tests needs neither
+    import torch
+    import transformers
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, like the next, in the background of a shell script
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
-torch.set_num_threads(1)
-transformers.utils.logging.set_verbosity_error()
-transformers.utils.logging.disable_progress_bar()
 
 GOOD = "good great fine warm funny bright clever lovely moving sharp".split()
 BAD = "bad dull poor cold boring flat silly ugly empty slow".split()
@@ -50,8 +49,11 @@ def sentence(seed: int, most: int = 12) -> str:
     return " ".join(words)
 
 
-def make_encoder(folder: Path, config: transformers.PreTrainedConfig) -> str:
+def make_encoder(folder: Path, config: "transformers.PreTrainedConfig") -> str:
     """Save a random encoder and a BERT tokenizer into `folder`."""
+    import torch
+    import transformers
+
     folder.mkdir(parents=True)
     (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8")
     tokenizer = transformers.BertTokenizerFast(vocab=str(folder / "vocab.txt"), model_max_length=64)
@@ -68,15 +70,68 @@ SIZES = {
 }  # fmt: skip
 
 
+QUICK_CASES = {
+    "test_a_run_cut_three_times_ends_as_an_uncut_one": 0,
+    "test_a_killed_and_a_stopped_run_end_as_an_uncut_one": 0,
+    "test_a_wrong_run_is_refused_before_it_leaves_anything": 1,
+    "test_a_sound_teacher_is_never_refused": 4,
+    "test_a_table_that_cannot_be_meant_is_named": 3,
+    "test_every_task_goes_the_whole_way": 1,
+    "test_the_hidden_loss_is_the_sum_over_layers": 0,
+    "test_damaged_tables_are_read_or_refused": 1,
+    "test_what_is_read_is_what_the_live_teacher_says": 2,
+    "test_processes_and_chunks_change_nothing": 2,
+    "test_damaged_vectors": 0,
+    "test_a_sentences_outputs_do_not_depend_on_its_batch_to_the_last_bit": 1,
+    "test_accumulated_micro_batches_have_the_gradient_of_the_whole": 2,
+    "test_one_backward_pass_equals_one_per_term_and_layer": 2,
+    "test_layerwise_contrast_is_the_reference_on_the_banks": 0,
+    "test_predictions_do_not_depend_on_the_batch_size": 2,
+    "test_archives_of_any_kind_are_unpacked_or_refused": 0,
+    "test_tables_in_any_encoding_are_read_as_they_are_meant_or_refused": 0,
+    "test_correlations_are_those_of_the_rows_that_were_drawn": 0,
+    "test_predictions_stand_under_the_ids_of_the_file": 0,
+    "test_lad_writes_exactly_these_files": 1,
+    "test_ngrams_have_the_rate_the_lengths_and_the_places_they_should": 0,
+}
+"""Of these tests only so many cases, the first, are in the fast set; others there look at the same code."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the other cases as slow."""
+    seen: dict[str, int] = {}
+    for item in items:
+        name = item.name.partition("[")[0]
+        seen[name] = seen.get(name, 0) + 1
+        if seen[name] > QUICK_CASES.get(name, len(items)):
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def libraries() -> None:
+    """Torch on one thread, transformers silent."""
+    import torch
+    import transformers
+
+    torch.set_num_threads(1)
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+
+
 @pytest.fixture(scope="session")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Folder of a random BERT: 4 layers, width 16, 2 heads, feed-forward 32, 64 positions, 60 tokens."""
+    import transformers
+
     return make_encoder(tmp_path_factory.mktemp("encoder") / "bert", transformers.BertConfig(**SIZES))
 
 
 @pytest.fixture(scope="session")
 def albert(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Folder of a random ALBERT of the same sizes and vocabulary."""
+    import transformers
+
     config = transformers.AlbertConfig(**SIZES, embedding_size=8, pad_token_id=0, bos_token_id=2, eos_token_id=3)
     return make_encoder(tmp_path_factory.mktemp("encoder") / "albert", config)
 
@@ -168,7 +223,9 @@ class Data:
         lines = (self.run(experiment, task) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         return [json.loads(line) for line in lines]
 
-    def state(self, experiment: str, step: int, task: str = "sst2") -> dict[str, torch.Tensor]:
+    def state(self, experiment: str, step: int, task: str = "sst2") -> "dict[str, torch.Tensor]":
+        import torch
+
         return torch.load(self.run(experiment, task) / f"model-{step}.pt", weights_only=True)
 
 
@@ -245,4 +302,6 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     """Start every test from the same random numbers."""
+    import torch
+
     torch.manual_seed(0)

@@ -27,6 +27,8 @@ SCRIPT = "glove_student.augment_data"
 FEW = AugmentConfig(n_iter=6)
 ROWS = [f"{'the ' * (n % 3)}Film{n} was not bad{n % 5}\t{n % 2}" for n in range(40)]
 
+SLOW = pytest.mark.slow
+
 
 def draw(words: str, tags: str = "", by_tag: Any = None, seed: int = 0, **cfg: Any) -> list[tuple[str, ...]]:
     config = AugmentConfig(**{"p_mask": 0, "p_pos": 0, "p_ng": 0} | cfg)
@@ -133,6 +135,7 @@ def test_processes_and_chunks_change_nothing(processes, chunk, tmp_path):
     assert whole.startswith("film0 was not bad0\t0\n") and "Film" not in whole and MASK in whole
 
 
+@pytest.mark.slow
 def test_processes_that_are_spawned_give_the_same(tmp_path, monkeypatch):
     forked, spawn = augment(tmp_path / "forked", processes=2), multiprocessing.get_context("spawn")
     monkeypatch.setattr(multiprocessing, "get_context", lambda method=None: spawn)
@@ -166,7 +169,10 @@ t.augment(t.Path(output), processes=int(processes), chunk=3)
 
 
 @pytest.mark.parametrize("name", ["tagger", "sampler"])
-@pytest.mark.parametrize(("victim", "processes"), [("parent", 1), ("parent", 2), ("worker", 2)])
+@pytest.mark.parametrize(
+    ("victim", "processes"),
+    [("parent", 1), pytest.param("parent", 2, marks=SLOW), pytest.param("worker", 2, marks=SLOW)],
+)
 def test_killed_and_started_again_it_goes_on(name, victim, processes, tmp_path, monkeypatch):
     whole, output = augment(tmp_path / "whole", chunk=3), tmp_path / "output"
     command = [sys.executable, "-c", DIES, str(output), name, victim, str(processes)]
@@ -269,6 +275,7 @@ def test_the_script_runs_in_its_folder(tmp_path):
     assert set((tmp_path / "out").read_text().splitlines()) == {"good\tdummy", "[MASK]\tdummy"}
 
 
+@pytest.mark.slow
 def test_spacy_tags_the_words_of_the_file():
     pytest.importorskip("spacy")
     if not any(map(importlib.util.find_spec, analyze.MODELS)):
@@ -278,6 +285,7 @@ def test_spacy_tags_the_words_of_the_file():
     assert words == text.split() and dict(zip(words, tags, strict=True))["movie"] == "NOUN" and tags[0] == "DET"
 
 
+@pytest.mark.slow
 def test_kiwi_gives_morphemes_with_sejong_tags():
     pytest.importorskip("kiwipiepy")
     analyzer = analyzer_named("kiwi")

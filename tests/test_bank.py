@@ -103,6 +103,7 @@ def test_banks_hold_a_row_per_row(pairs, run, small_blocks):
     assert not list(pairs.run("teacher", "mnli").glob(".*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", [BUILDERS[0], *(pytest.param(s, marks=pytest.mark.slow) for s in BUILDERS[1:])])
 def test_a_file_of_something_else_is_not_replaced_unless_asked(
     script, data, run, refused, teacher, monkeypatch, capsys

@@ -388,6 +388,7 @@ def test_a_killed_and_a_stopped_run_end_as_an_uncut_one(folder, run, monkeypatch
     assert told == told_ and [len(curve) for curve in told.values()] == [3] * 3
 
 
+@pytest.mark.slow
 def test_a_complete_run_trains_nothing_and_other_flags_make_another_beside_it(folder, run, monkeypatch, capsys):
     run(*STUDENT)
     first = Path("cnn.pt").resolve()
@@ -508,6 +509,7 @@ def predicted(name: str = "test.txt.pred") -> list[list[str]]:
     return [line.split("\t") for line in Path("data", name).read_text(encoding="utf-8").splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [("--batch_size=7",), ("--enable_inference",)])
 def test_predictions_do_not_depend_on_batches(flags, student, run, folder):
     run(*student)

@@ -92,6 +92,7 @@ def test_rows_that_cannot_be_are_named_and_leave_nothing(tmp_path: Path, train: 
     assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
 
 
+@pytest.mark.slow
 def test_archives_that_cannot_be(tmp_path: Path, archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
     with pytest.raises(FileNotFoundError, match="KOREAN_ZIP"):

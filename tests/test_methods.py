@@ -27,7 +27,7 @@ from fine_tune.teacher.live import LiveTeacher
 from fine_tune.teacher.protocol import LEVELS
 
 GOLDEN_RUN = (*EXACT, "--ckpt_step", 1, "--lr", 0.01, "--eps", 0.01, "--softmax_temp", 3)
-FAST = {"lad", "lad_no", "partial_lad", "lad_cls", "alp-kd-hidden-v2", "pkd-skip", "kd"}
+FAST = {"lad", "partial_lad", "lad_cls", "alp-kd-hidden-v2", "pkd-skip"}
 BY_METHOD = [method if method in FAST else pytest.param(method, marks=pytest.mark.slow) for method in METHODS]
 """All of them; some stand for the others in the fast set."""
 OWN = {"config.json", "run.json", "metrics.jsonl", "encoder.json", "tokenizer"}

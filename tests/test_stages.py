@@ -169,6 +169,7 @@ def test_the_hidden_loss_is_the_sum_over_layers(data, run, teacher, caplog):
     assert data.config("s")["layer_map"] == "2:1,4:2"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weight", [0.25, pytest.param(0, marks=SLOW), pytest.param(1, marks=SLOW)])
 def test_a_loss_of_weight_zero_is_not_computed(weight, data, run, teacher):
     run(MATCH, "--experiment", "s", *TAUGHT, "--use_classify_loss", "--ce_weight", weight, "--soft_weight", 0.3)
@@ -302,9 +303,10 @@ def test_banks_of_the_released_code_are_read(data, run, banks, caplog):
 
 @pytest.mark.parametrize(("change", "told"), [
     ({"checkpoint_sha256": "0"}, "was made from checkpoint_sha256 0, but the run is of checkpoint_sha256 "),
-    ({"split": "dev"}, "was made from split dev, but the run is of split train; make it anew: python build_membank.py "
-     "--experiment teacher --model bert --task sst2 --dataset train --ckpt 4 --layer_wise --overwrite"),
-    ({"width": 8}, "was made from width 8, but the run is of width 16"),
+    pytest.param({"split": "dev"}, "was made from split dev, but the run is of split train; make it anew: python "
+     "build_membank.py --experiment teacher --model bert --task sst2 --dataset train --ckpt 4 --layer_wise --overwrite",
+     marks=SLOW),
+    pytest.param({"width": 8}, "was made from width 8, but the run is of width 16", marks=SLOW),
 ])  # fmt: skip
 def test_a_bank_of_something_else_is_refused_with_both_sides(change, told, data, banks, refused):
     file = banks / "membank3.pt"

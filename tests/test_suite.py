@@ -67,6 +67,7 @@ def grow(data, times=10):
     file.write_text("\n".join([header, *rows * times]) + "\n", encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_suite_from_the_first_run_to_the_report(data, run, teacher, made, capsys):
     run("run_suite", *QUICK, "--methods", "ft,lad,warm=kd", "--set", "warm.softmax_temp=4")
     assert made == ["s-ft-1", "s-lad-1", "s-warm-1", "s-ft-2", "s-lad-2", "s-warm-2"]
