@@ -726,3 +726,18 @@ def test_a_bert_and_a_network_stand_in_one_table(data, run, augmented, made, cap
     run("compare_runs", "--task", "sst2", "--experiment", "teacher", "words", "--device_id", -1, "--sentences", 4)
     table = capsys.readouterr().out
     assert re.search(r"^ *teacher .*1\.00x$", table, re.M) and re.search(r"^ *words .*x$", table, re.M)
+
+
+def test_rows_to_score_that_are_trained_on_are_refused(folder, refused):
+    """And so are vectors of another language."""
+    train = (folder / "data" / "train.txt").read_text(encoding="utf-8").splitlines()
+    (folder / "data" / "valid.txt").write_text("\n".join(train[:4]) + "\n", encoding="utf-8")
+    assert refused(PREPROCESS, *CNN) == (
+        "data/valid.txt: 100% of its rows are among those of train.txt, which are trained on: a score on them would "
+        "mean nothing; is the data right?"
+    )
+    (folder / "data" / "valid.txt").write_text("good film indeed\t1\nbad film indeed\t0\n", encoding="utf-8")
+    (folder / "other.txt").write_text("gut 1 2\nFilm 1 3\n", encoding="utf-8")
+    assert "of the words of train.txt have no vector; are the vectors of its language" in refused(
+        PREPROCESS, *CNN, "--embedding_path=other.txt"
+    )

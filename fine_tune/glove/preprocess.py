@@ -3,7 +3,7 @@
 import json
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from fine_tune.glove.rows import Rows, is_soft, label_names, read_rows, targets,
 from fine_tune.glove.teacher import encoder_tokenizer, made_from
 from fine_tune.glove.vectors import matrix_for, read_vectors
 from fine_tune.path import expanded
+from fine_tune.run.preflight import LEAK, UNKNOWN, USUAL_LEAK
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +44,25 @@ def read_all(cfg: RowsConfig, train: str, make: str) -> tuple[list[str], dict[st
     rows = {train: gold if train == "train.txt" else read_rows(cfg.folder / train, make)}
     rows |= {name: read_rows(cfg.folder / name) for name in SCORED}
     names = label_names(gold)
+    check_apart(gold, [rows[name] for name in SCORED])
     write_labels(cfg.folder / cfg.label_filename, names)
     return names, rows
+
+
+def check_apart(gold: Rows, scored: Sequence[Rows]) -> None:
+    """Refuse rows to score of which most are among those to train on; warn of some.
+
+    Raises:
+        ValueError: With their share.
+    """
+    known = set(gold.texts)
+    for rows in scored:
+        share = np.mean([text in known for text in rows.texts])
+        what = f"{rows.file}: {share:.0%} of its rows are among those of {gold.file.name}, which are trained on"
+        if share > LEAK:
+            raise ValueError(f"{what}: a score on them would mean nothing; is the data right?")
+        if share > USUAL_LEAK:
+            logger.warning("%s", what)
 
 
 def for_words(flags: Flags, config: Mapping[str, Any]) -> None:
@@ -74,6 +92,12 @@ def for_words(flags: Flags, config: Mapping[str, Any]) -> None:
         "%d different words, %d in all; the vectors know %d of them, %.2f %% of the text",
         len(counts), counts.total(), len(found.words), 100 * known / counts.total(),
     )  # fmt: skip
+    text = Counter(word for (text,) in all_rows[train].texts for word in split_words(text, lower))
+    if (share := 1 - sum(text[word] for word in (*found.words, *SPECIAL)) / text.total()) > UNKNOWN:
+        raise ValueError(
+            f"{vectors.embedding_path}: {share:.0%} of the words of {train} have no vector; are the vectors of its "
+            "language, and lower-cased as --config says?"
+        )
     matrix = matrix_for(found.words, found, vectors.seed)
     write_whole(cfg.folder / VECTORS, lambda part: save_array(part, matrix))
     words = [*SPECIAL, *found.words]

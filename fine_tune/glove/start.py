@@ -5,13 +5,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from fine_tune.data.batches import updates
+from fine_tune.data.batches import batch_rows, updates
 from fine_tune.data.tokens import Split
 from fine_tune.flags.parser import Flags
-from fine_tune.flags.shared import OptimConfig, Pace, PrecisionConfig
+from fine_tune.flags.shared import OptimConfig, Pace, PrecisionConfig, SpeedConfig
 from fine_tune.glove.artefacts import point, settings_digest
 from fine_tune.glove.epochs import Epochs, validate
 from fine_tune.glove.flags import TrainConfig
@@ -23,6 +24,7 @@ from fine_tune.hardware.seed import own_dropout
 from fine_tune.model.checkpoint import pick_checkpoint
 from fine_tune.model.classifier import Classifier
 from fine_tune.model.placement import place
+from fine_tune.run import memory, preflight
 from fine_tune.run.folder import Contents, check_free, open_folder
 from fine_tune.run.optim import Part, Updater
 from fine_tune.run.process import print_table
@@ -127,7 +129,9 @@ def start(flags: Flags, material: Material, home: Home, device: torch.device) ->
     """
     cfg, model = flags[TrainConfig], material.model
     precision = PrecisionConfig(precision=resolve_precision(None, cfg.use_amp, device), amp=cfg.use_amp)
-    place(model, device, Flags({PrecisionConfig: precision}))
+    sized = Flags({PrecisionConfig: precision, SpeedConfig: SpeedConfig()})
+    place(model, device, sized)
+    micro_batches = batch_rows(material.train.lengths, cfg.batch_size, cfg.seed, 0)
     rows_at_once = cfg.batch_size * cfg.gradient_accumulation_steps * rank.world_size()
     per_epoch = -(-len(material.train) // rows_at_once)
     total, warm = per_epoch * cfg.epoch, per_epoch * cfg.warmup_epoch
@@ -153,6 +157,8 @@ def start(flags: Flags, material: Material, home: Home, device: torch.device) ->
         "method": "epochs",
     }  # fmt: skip
     check_free(home)
+    widths = [len(rows) * material.train.lengths[rows].max() for rows in micro_batches]
+    preflight.check_memory(memory.needed([model], None, np.array(widths), sized), device)
     own_dropout(cfg.seed)
     devices, labels = {"model": str(device)}, material.task.labels
     kept = {key: value for key, value in config.items() if key not in NEUTRAL and not isinstance(value, dict)}
