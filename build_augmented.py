@@ -10,7 +10,7 @@ gives the same file for any number of processes; interrupted, the same command g
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fine_tune.flags.option import Checked, flag
@@ -39,29 +39,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     with usage_errors(parser, "interrupted; the same command goes on"):
         flags = parser.flags(args)
-        cfg, task = flags[CrewConfig], task_named(flags[TaskConfig].task)
+        crew, task = flags[CrewConfig], task_named(flags[TaskConfig].task)
         if len(task.text) > 1:
             raise ValueError(f"--task {task.name}: pairs of texts; only tasks of single ones are augmented")
 
         # Heavy imports come after the flags are read: `--help` answers at once.
-        from fine_tune.files import read_json
-        from fine_tune.glove.analyze import analyzer_named
-        from fine_tune.glove.stream import augment_rows, beside
+        from fine_tune.glove.stream import augment_and_tell
         from fine_tune.tasks.rows import read_split
 
         texts = [row.text[0] for row in read_split(task, task.splits[0])]
-
-        def read() -> Iterator[str]:
-            return iter(texts)
-
         file = task.file(task.splits[0]).with_name(f"{AUGMENTED}.tsv")
-        analyzer = analyzer_named(cfg.analyzer)
-        header = task.text[0]
-        new = augment_rows(
-            read, len(texts), file, flags[AugmentConfig], analyzer, cfg.crew, header=header, overwrite=cfg.overwrite
-        )
-        lines = read_json(beside(file))["lines"]
-        print(f"{'wrote' if new else 'already there'}: {file} ({lines:,} lines of {len(texts):,} texts)")
+        augment_and_tell(lambda: iter(texts), file, flags[AugmentConfig], crew.analyzer, crew, header=task.text[0])
 
 
 if __name__ == "__main__":

@@ -73,25 +73,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         flags = parser.flags(args)
         files, crew = flags[FileConfig], flags[CrewConfig]
 
-        from fine_tune.files import read_json
-        from fine_tune.glove.analyze import analyzer_named
-        from fine_tune.glove.stream import augment_rows, beside
+        from fine_tune.glove.stream import augment_and_tell
 
         def read() -> Iterator[str]:
             return read_texts(files.input, files.preserve_label)
 
         if files.input.resolve() == files.output.resolve():
             raise ValueError(f"--output {files.output}: this is --input; name another file")
-        analyzer = analyzer_named("none" if files.no_analyzer else crew.analyzer)
-        count = sum(1 for _ in read())
+        analyzer = "none" if files.no_analyzer else crew.analyzer
         suffix = "" if files.preserve_label else f"\t{files.dummy_label}"
-        new = augment_rows(
-            *(read, count, files.output, flags[AugmentConfig], analyzer, crew.crew),
-            suffix=suffix,
-            overwrite=crew.overwrite,
-        )
-        lines = read_json(beside(files.output))["lines"]
-        print(f"{'wrote' if new else 'already there'}: {files.output} ({lines:,} lines of {count:,} texts)")
+        augment_and_tell(read, files.output, flags[AugmentConfig], analyzer, crew, suffix=suffix)
 
 
 if __name__ == "__main__":

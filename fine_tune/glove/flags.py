@@ -29,6 +29,10 @@ class RowsConfig(Checked):
         """The folder of the rows."""
         return Path(self.data_dir)
 
+    def train_file(self, augmented: str = "augmented.txt") -> str:
+        """Name the file of the rows to train on; `augmented` is what those are in unless the user says."""
+        return (self.augmented_filename or augmented) if self.augmented else "train.txt"
+
 
 @dataclass(frozen=True)
 class EncoderConfig(Checked):

@@ -41,11 +41,6 @@ def task_of(folder: Path, names: list[str]) -> Task:
     return Task(name, str(folder), ("sentence",), "label", tuple(names))
 
 
-def train_file(cfg: RowsConfig) -> str:
-    """Name the file of the rows to train on."""
-    return (cfg.augmented_filename or "augmented.txt") if cfg.augmented else "train.txt"
-
-
 def read_vocabulary(file: Path) -> list[str]:
     """Read `vocab.txt`: its words without those that have rows of their own.
 
@@ -112,14 +107,15 @@ def word_material(flags: Flags, config: Mapping[str, Any]) -> Material:
     words = read_vocabulary(cfg.folder / VOCABULARY)
     matrix = read_vectors_file(cfg.folder / own.embedding_filename, len(words) + len(SPECIAL))
     rows = {
-        name: word_rows(cfg, name, config, names, len(matrix)) for name in dict.fromkeys((train_file(cfg), "valid.txt"))
+        name: word_rows(cfg, name, config, names, len(matrix))
+        for name in dict.fromkeys((cfg.train_file(), "valid.txt"))
     }
     torch.manual_seed(own.seed)
     model = word_classifier(config, matrix, len(names), own.embedding_trainable)
     facts = {"network": config, "vectors": digest(cfg.folder / own.embedding_filename)[:16]}
     facts |= {f"rows of {name}": split.key for name, split in rows.items()}
     tokenizer = word_tokenizer(words, config["lowercase"], config["n_ctx"])
-    train, valid = rows[train_file(cfg)], rows["valid.txt"]
+    train, valid = rows[cfg.train_file()], rows["valid.txt"]
     return Material(model, tokenizer, train, gold(valid), train.task, NETWORKS[config["enc_class"]], facts)
 
 
@@ -155,10 +151,11 @@ def encoder_material(flags: Flags, config: Mapping[str, Any]) -> Material:
     names = read_labels(cfg.folder / cfg.label_filename)
     tokenizer, teacher = encoder_tokenizer(source), name_of(source.bert_model_name_or_path)
     splits = {}
-    for name in dict.fromkeys((train_file(cfg), "valid.txt")):
+    for name in dict.fromkeys((cfg.train_file(), "valid.txt")):
         splits[name] = encoder_rows(cfg, name, config, names, tokenizer, teacher, source.bert_model_name_or_path)
-    if splits[train_file(cfg)].label is None:
-        raise ValueError(f"{cfg.folder / train_file(cfg)}: its rows have no labels; evaluate.py --augmented makes some")
+    train = splits[cfg.train_file()]
+    if train.label is None:
+        raise ValueError(f"{cfg.folder / train.name}: its rows have no labels; evaluate.py --augmented makes some")
     torch.manual_seed(own.seed)
     encoder = pretrained_encoder(source.bert_model_name_or_path, flag="--bert_model_name_or_path")
     kind = encoder.config.model_type
@@ -173,7 +170,6 @@ def encoder_material(flags: Flags, config: Mapping[str, Any]) -> Material:
     check_tokenizer(model, tokenizer, source.bert_model_name_or_path)
     facts = {"network": config, "teacher": teacher}
     facts |= {f"rows of {name}": split.key for name, split in splits.items()}
-    train = splits[train_file(cfg)]
     return Material(model, tokenizer, train, gold(splits["valid.txt"]), train.task, kind, facts)
 
 
@@ -219,7 +215,7 @@ def name_of_run(flags: Flags, config: Mapping[str, Any]) -> str:
     """Name a run: after its transformer, or its network and its rows."""
     if config["emb_class"] != "glove":
         return name_of(flags[EncoderConfig].bert_model_name_or_path)
-    return f"{NETWORKS[config['enc_class']]}-{Path(train_file(flags[RowsConfig])).stem}"
+    return f"{NETWORKS[config['enc_class']]}-{Path(flags[RowsConfig].train_file()).stem}"
 
 
 def export_encoder(best: Path, material: Material, folder: Path) -> None:

@@ -73,13 +73,17 @@ def for_words(flags: Flags, config: Mapping[str, Any]) -> None:
         OSError: A file is not there.
     """
     cfg, vectors = flags[RowsConfig], flags[VectorsConfig]
-    train = (cfg.augmented_filename or "augmented.txt") if cfg.augmented else "train.txt"
+    train = cfg.train_file()
     names, all_rows = read_all(cfg, train, LABEL.format(folder=cfg.folder, name=train))
     lower, n_ctx = config["lowercase"], config["n_ctx"]
     for rows in all_rows.values():
         if len(rows.texts[0]) > 1:
             raise ValueError(f"{rows.file}: pairs of texts; networks on word vectors read single ones")
-    counts = Counter(word for rows in all_rows.values() for (text,) in rows.texts for word in split_words(text, lower))
+    by_file = {
+        name: Counter(word for (text,) in rows.texts for word in split_words(text, lower))
+        for name, rows in all_rows.items()
+    }
+    counts = sum(by_file.values(), Counter[str]())
     found = read_vectors(expanded(vectors.embedding_path), counts.keys() - set(SPECIAL))
     if found.dimension != config["token_emb_dim"]:
         logger.info(
@@ -92,7 +96,7 @@ def for_words(flags: Flags, config: Mapping[str, Any]) -> None:
         "%d different words, %d in all; the vectors know %d of them, %.2f %% of the text",
         len(counts), counts.total(), len(found.words), 100 * known / counts.total(),
     )  # fmt: skip
-    text = Counter(word for (text,) in all_rows[train].texts for word in split_words(text, lower))
+    text = by_file[train]
     if (share := 1 - sum(text[word] for word in (*found.words, *SPECIAL)) / text.total()) > UNKNOWN:
         raise ValueError(
             f"{vectors.embedding_path}: {share:.0%} of the words of {train} have no vector; are the vectors of its "
@@ -135,7 +139,7 @@ def for_encoder(flags: Flags, config: Mapping[str, Any]) -> None:
         OSError: A file is not there.
     """
     cfg, encoder = flags[RowsConfig], flags[EncoderConfig]
-    train = (cfg.augmented_filename or "augmented.raw") if cfg.augmented else "train.txt"
+    train = cfg.train_file("augmented.raw")
     names, all_rows = read_all(cfg, train, AUGMENT.format(folder=cfg.folder, name=train))
     tokenizer, teacher = encoder_tokenizer(encoder), name_of(encoder.bert_model_name_or_path)
     for name, rows in all_rows.items():

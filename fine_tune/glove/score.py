@@ -161,8 +161,7 @@ def score_rows(subject: Subject) -> None:
     batches = [np.arange(at, min(at + own.batch_size, count)) for at in range(0, count, own.batch_size)]
     classify = classifier_of(subject)
     logits, times = timed(classify, (subject.split.inputs(rows) for rows in batches), len(batches))
-    write_predictions(subject, np.concatenate(logits)[:, subject.order].argmax(-1), ".pred")
-    tell(subject, np.concatenate(logits)[:, subject.order], times, own.batch_size)
+    tell(subject, np.concatenate(logits)[:, subject.order], ".pred", times, own.batch_size)
 
 
 def score_lines(subject: Subject) -> None:
@@ -179,8 +178,7 @@ def score_lines(subject: Subject) -> None:
         })  # fmt: skip
 
     logits, times = timed(classify, one, len(one))
-    write_predictions(subject, np.concatenate(logits)[:, subject.order].argmax(-1), ".inference")
-    tell(subject, np.concatenate(logits)[:, subject.order], times, 1)
+    tell(subject, np.concatenate(logits)[:, subject.order], ".inference", times, 1)
 
 
 def classifier_of(subject: Subject) -> Callable[[Inputs], NDArray[np.float32]]:
@@ -211,8 +209,12 @@ def timed(
     return logits, times
 
 
-def tell(subject: Subject, logits: NDArray[np.float32], times: list[float], batch_size: int) -> None:
-    """Log accuracy and times in the document's three lines: whole and mean, then both without the first batch."""
+def tell(subject: Subject, logits: NDArray[np.float32], suffix: str, times: list[float], batch_size: int) -> None:
+    """Write predictions; log accuracy and times in the document's three lines.
+
+    The times are whole and mean, then both without the first batch.
+    """
+    write_predictions(subject, logits.argmax(-1), suffix)
     log = logging.getLogger("__main__")
     log.propagate, handler = False, logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(levelname)s:%(name)s:%(message)s"))

@@ -25,7 +25,7 @@ from fine_tune.model.checkpoint import pick_checkpoint
 from fine_tune.model.classifier import Classifier
 from fine_tune.model.placement import place
 from fine_tune.run import memory, preflight
-from fine_tune.run.folder import Contents, check_free, open_folder
+from fine_tune.run.folder import Contents, open_folder
 from fine_tune.run.optim import Part, Updater
 from fine_tune.run.process import print_table
 from fine_tune.run.session import Session, Work
@@ -156,7 +156,6 @@ def start(flags: Flags, material: Material, home: Home, device: torch.device) ->
         "dropout": model.dropout.p,
         "method": "epochs",
     }  # fmt: skip
-    check_free(home)
     widths = [len(rows) * material.train.lengths[rows].max() for rows in micro_batches]
     preflight.check_memory(memory.needed([model], None, np.array(widths), sized), device)
     own_dropout(cfg.seed)

@@ -27,9 +27,9 @@ import numpy as np
 from tqdm import tqdm
 
 from fine_tune.files import digest, lock, read_json, sync, unlock, write_json
-from fine_tune.glove.analyze import Analyzer
+from fine_tune.glove.analyze import Analyzer, analyzer_named
 from fine_tune.glove.augment import samples
-from fine_tune.glove.flags import AugmentConfig
+from fine_tune.glove.flags import AugmentConfig, CrewConfig
 
 FORMAT = 1
 """Raise when the same settings give other rows than before."""
@@ -101,6 +101,25 @@ def augment_rows(
         return True
     finally:
         unlock(output)
+
+
+def augment_and_tell(
+    read: Callable[[], Iterator[str]],
+    output: Path,
+    cfg: AugmentConfig,
+    analyzer: str,
+    crew: CrewConfig,
+    *,
+    header: str = "",
+    suffix: str = "",
+) -> None:
+    """Write rows and their samples, see `augment_rows`, and say what is there."""
+    found, count = analyzer_named(analyzer), sum(1 for _ in read())
+    new = augment_rows(
+        read, count, output, cfg, found, crew.crew, header=header, suffix=suffix, overwrite=crew.overwrite
+    )
+    lines = read_json(beside(output))["lines"]
+    print(f"{'wrote' if new else 'already there'}: {output} ({lines:,} lines of {count:,} texts)")
 
 
 def sha256(rows: Iterable[str]) -> str:
