@@ -229,5 +229,6 @@ def test_the_korean_commands(project, run, capsys, refused):
             lines = zipped.read(name).decode().splitlines(keepends=True)[:60]
             cut_zip.writestr(name, "".join(lines))
     sizes = ("--width", 16, "--layers", 2, "--heads", 2, "--pieces", 900, "--word_dimension", 20)
+    sizes += ("--word_count", 1)  # of 60 rows, most morphemes occur once
     run("glove_student.prepare_korean", "--source", small, "--folder", project, *sizes)
     check_scores(run_all(KOREAN, run, capsys, refused), 60)
