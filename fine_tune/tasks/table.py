@@ -8,6 +8,7 @@ from fine_tune.path import distilled_file, task_dir
 NLI = ("entailment", "neutral", "contradiction")
 PAIR_NLI = ("entailment", "not_entailment")
 BINARY = ("0", "1")
+POLARITY = ("negative", "positive")
 MNLI_SPLITS = ("train", "dev_matched", "dev_mismatched", "test_matched", "test_mismatched")
 SLICES = ("train_fit", "train_select")
 """Slices of the training rows, drawn row by row: 95 % to train on, and 5 %, always the same, to choose by."""
@@ -25,6 +26,7 @@ class Task:
         text: Column(s) with the sentence or the pair.
         label: Column with the gold label.
         labels: Label strings in class order; empty for regression.
+        names: What the classes are called to people, where the label strings of the files are numbers.
         metrics: What is reported, the deciding one first.
         submission: File name of test predictions for every test split.
         splits: Names of the splits, the training split first; `dev` are those used to evaluate.
@@ -53,6 +55,7 @@ class Task:
     skip_broken: bool = False
     score_range: tuple[float, float] = (0.0, 5.0)
     no_label: str | None = field(default=None, repr=False)
+    names: tuple[str, ...] = field(default=(), repr=False)
     also: tuple[str, str] | None = None
     prepare: str = field(default="bash scripts/prepare_{name}.sh", repr=False)
 
@@ -60,6 +63,11 @@ class Task:
     def regression(self) -> bool:
         """Whether the target is a number."""
         return not self.labels
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """What the classes are called to people, in class order; of a regression its label column."""
+        return self.names or self.labels or (self.label,)
 
     @property
     def num_class(self) -> int:
@@ -135,7 +143,7 @@ class Task:
 TASKS = {
     task.name: task
     for task in (
-        Task("sst2", "SST-2", ("sentence",), "label", submission=(("test", "SST-2.tsv"),)),
+        Task("sst2", "SST-2", ("sentence",), "label", submission=(("test", "SST-2.tsv"),), names=POLARITY),
         Task("qnli", "QNLI", ("question", "sentence"), "label", PAIR_NLI, submission=(("test", "QNLI.tsv"),)),
         Task(
             "mnli", "MNLI", ("sentence1", "sentence2"), "gold_label", NLI, splits=MNLI_SPLITS, dev=MNLI_SPLITS[1:3],
@@ -148,16 +156,17 @@ TASKS = {
         ),
         Task(
             "mrpc", "MRPC", ("#1 String", "#2 String"), "Quality", metrics=("accuracy", "f1"),
-            submission=(("test", "MRPC.tsv"),),
+            submission=(("test", "MRPC.tsv"),), names=("not_equivalent", "equivalent"),
         ),
         Task(
             "qqp", "QQP", ("question1", "question2"), "is_duplicate", metrics=("accuracy", "f1"), index="id",
-            submission=(("test", "QQP.tsv"),), skip_broken=True,
+            submission=(("test", "QQP.tsv"),), skip_broken=True, names=("not_duplicate", "duplicate"),
         ),
         Task("rte", "RTE", ("sentence1", "sentence2"), "label", PAIR_NLI, submission=(("test", "RTE.tsv"),)),
         Task(
             "cola", "CoLA", ("sentence",), "label", metrics=("matthews", "accuracy"),
             submission=(("test", "CoLA.tsv"),), headless=("source", "label", "star", "sentence"),
+            names=("unacceptable", "acceptable"),
         ),
         Task(
             "stsb", "STS-B", ("sentence1", "sentence2"), "score", (), ("pearson", "spearman"),
@@ -165,7 +174,7 @@ TASKS = {
         ),
         Task(
             "sample", "SAMPLE", ("sentence",), "label", submission=(("test", "SAMPLE.tsv"),),
-            prepare="python generate_sample_corpus.py",
+            names=POLARITY, prepare="python generate_sample_corpus.py",
         ),
     )
 }  # fmt: skip
