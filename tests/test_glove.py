@@ -439,6 +439,9 @@ def test_without_progress_rates_fall_and_training_ends(folder, run, monkeypatch)
     assert [value for _, value in curves("log/a")["LearningRate/train"]] == pytest.approx(rates)
     assert [entry["lr"] for entry in logged("a")] == pytest.approx([rate for rate in rates for _ in range(5)])
     assert Path("a.pt").resolve().name == "model-5.pt"
+    pace(monkeypatch, log_step=7)
+    run(TRAIN, *CNN, *QUICK, *flags, "--save_path=b.pt")
+    assert [entry["step"] for entry in logged("b")] == [7, 14, 21, 25]  # the last is of what was left
 
 
 def test_the_other_optimiser_warms_up_and_decays(folder, run, monkeypatch):

@@ -223,7 +223,8 @@ def call(suite: Suite, script: str, words: Sequence[str], name: str, what: str, 
             RUNNING.discard(process)
     before = "" if alone else f"{what}: {name} .. "
     if code:
-        print(f"{before}failed", flush=True)
+        stopped = code in (128 + signal.SIGTERM, -signal.SIGTERM)
+        print(f"{before}{'stopped' if stopped else 'failed'}", flush=True)
         last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
         raise ChildProcessError(f"{name} failed: {' '.join(last) or f'exit code {code}'} (log: {log})")
     print(f"{before}{time.monotonic() - start:.0f} s", flush=True)

@@ -66,6 +66,7 @@ class Epochs:
             yield from session.updates(until=(len(self.done) + 1) * self.per_epoch)
             self.finish(session)
             self.model.train()
+        session.end_entry()
 
     def finish(self, session: Session) -> None:
         """Validate after an epoch; keep the model if it is the best so far."""

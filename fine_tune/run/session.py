@@ -250,6 +250,11 @@ class Session:
             if self.work.watch:
                 self.work.watch(self.now, means)
 
+    def end_entry(self) -> None:
+        """Write the entry that is begun, of a run that ends before its last update."""
+        if self.meter.total:
+            self.scalars(self.meter.mean(self.now))
+
     def expect_finite(self, value: Tensor) -> None:
         """Note the update if a value is not finite, without waiting for a GPU."""
         bad = (~torch.isfinite(value.detach())).long() * self.now

@@ -27,29 +27,31 @@ from fine_tune.flags.shared import (
 from fine_tune.path import NETWORKS
 
 
+class HardWeight:
+    """Of a group of flags with `--hard_weight`: what it asks of the rows."""
+
+    hard_weight: float
+
+    def asks_for_gold(self) -> str:
+        """Say which flag has to be given for rows without gold labels; "" if all is well."""
+        return "--hard_weight 0" if self.hard_weight else ""
+
+
 @dataclass(frozen=True)
-class LogitConfig(Checked):
+class LogitConfig(HardWeight, Checked):
     """Weights of the losses on logits."""
 
     softmax_temp: float = flag("temperature of the soft targets", 1.0, POSITIVE)
     soft_weight: float = flag("weight of the soft target loss", 0.2, NOT_NEGATIVE)
     hard_weight: float = flag("weight of the hard target loss", 0.8, NOT_NEGATIVE)
 
-    def asks_for_gold(self) -> str:
-        """Say which flag has to be given for rows without gold labels; "" if all is well."""
-        return "--hard_weight 0" if self.hard_weight else ""
-
 
 @dataclass(frozen=True)
-class LogitMseConfig(Checked):
+class LogitMseConfig(HardWeight, Checked):
     """Weights of the losses on logits."""
 
     mse_weight: float = flag("weight of the squared error between logits", 1.0, NOT_NEGATIVE)
     hard_weight: float = flag("weight of the hard target loss", 0.0, NOT_NEGATIVE)
-
-    def asks_for_gold(self) -> str:
-        """Say which flag has to be given for rows without gold labels; "" if all is well."""
-        return "--hard_weight 0" if self.hard_weight else ""
 
 
 @dataclass(frozen=True)
