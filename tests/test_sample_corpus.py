@@ -1,6 +1,7 @@
 """Tests of the generated sample corpus and of the script that writes it."""
 
 import hashlib
+import csv
 import pathlib
 import random
 import re
@@ -138,6 +139,21 @@ def test_files_have_the_format_of_glue(tmp_path: pathlib.Path) -> None:
         assert len(lines) == size
         sentence, label = CORPUS[split][1]
         assert lines[1] == (f"1\t{sentence}" if split == "test" else f"{sentence}\t{label}")
+
+
+def test_a_table_as_a_user_may_have_one(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "new" / "reviews.csv"
+    for told in ("wrote", "already there"):
+        generate_sample_corpus.main(["--csv", str(file), "--rows", "40"])
+        assert capsys.readouterr().out == f"{told}: {file} (train 40 rows)\n"
+    with file.open(newline="", encoding="utf-8") as lines:
+        header, *rows = csv.reader(lines)
+    assert header == ["review", "sentiment"] and len(rows) == 40
+    wanted = [[text, ("negative", "positive")[label]] for text, label in make_corpus(42, {"train": 40})["train"]]
+    assert rows == wanted
+    for words in (["--rows", "41"], ["--rows", "0"], ["--bag_of_words"]):
+        with pytest.raises(SystemExit, match="2"):
+            generate_sample_corpus.main(["--csv", str(file), *words])
 
 
 @pytest.mark.slow

@@ -224,11 +224,24 @@ def corpus_files(corpus: dict[str, list[tuple[str, int]]]) -> dict[str, str]:
     return {f"{split}.tsv": "\n".join(rows) + "\n" for split, rows in lines.items()}
 
 
-def write_corpus(folder: pathlib.Path, seed: int = 42) -> None:
-    """Write train.tsv, dev.tsv and test.tsv into a folder, each of them whole or not at all."""
+def table(corpus: dict[str, list[tuple[str, int]]]) -> str:
+    """Lay the training rows out as a csv of `review` and `sentiment`, the latter in words."""
+    import pandas as pd  # imported here: nothing else needs it
+
+    rows = [(text, ("negative", "positive")[label]) for text, label in corpus["train"]]
+    return pd.DataFrame(rows, columns=["review", "sentiment"]).to_csv(index=False, lineterminator="\n")
+
+
+def write_files(folder: pathlib.Path, files: dict[str, str]) -> None:
+    """Write texts into a folder by the names of their files, each of them whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in corpus_files(make_corpus(seed)).items():
+    for name, text in files.items():
         write_text(folder / name, text)
+
+
+def write_corpus(folder: pathlib.Path, seed: int = 42) -> None:
+    """Write train.tsv, dev.tsv and test.tsv into a folder."""
+    write_files(folder, corpus_files(make_corpus(seed)))
 
 
 def bag_of_words_accuracy(corpus: dict[str, list[tuple[str, int]]], ngrams: int = 1) -> float:
