@@ -22,9 +22,7 @@ def build_parser() -> Parser:
     parser.add_argument("--seed", type=int, default=42, help="seed of the sentences (default: 42)")
     parser.add_argument("--output", type=Path, help="folder of the files (default: where --task sample looks)")
     parser.add_argument("--bag_of_words", action="store_true", help="also print the dev accuracy of word counts")
-    parser.add_argument(
-        "--csv", type=Path, help="write a table instead: columns review, sentiment (negative, positive)"
-    )
+    parser.add_argument("--csv", type=Path, help="write a csv instead: review, sentiment (negative, positive)")
     parser.add_argument("--rows", type=int, default=2000, help="rows of that table (default: 2000)")
     parser.add_argument("--overwrite", action="store_true", help="replace files that are there with other content")
     return parser

@@ -1,7 +1,7 @@
 """Tests of the generated sample corpus and of the script that writes it."""
 
-import hashlib
 import csv
+import hashlib
 import pathlib
 import random
 import re

@@ -229,7 +229,8 @@ def table(corpus: dict[str, list[tuple[str, int]]]) -> str:
     import pandas as pd  # imported here: nothing else needs it
 
     rows = [(text, ("negative", "positive")[label]) for text, label in corpus["train"]]
-    return pd.DataFrame(rows, columns=["review", "sentiment"]).to_csv(index=False, lineterminator="\n")
+    text: str = pd.DataFrame(rows, columns=["review", "sentiment"]).to_csv(index=False, lineterminator="\n")
+    return text
 
 
 def write_files(folder: pathlib.Path, files: dict[str, str]) -> None:
