@@ -17,7 +17,7 @@ from fine_tune.flags.option import Checked, flag
 from fine_tune.flags.parser import Parser, usage_errors
 from fine_tune.flags.shared import TASK
 from fine_tune.glove.flags import AugmentConfig, CrewConfig
-from fine_tune.tasks.table import AUGMENTED, task_named
+from fine_tune.tasks.named import task_named
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         from fine_tune.tasks.rows import read_split
 
         texts = [row.text[0] for row in read_split(task, task.splits[0])]
-        file = task.file(task.splits[0]).with_name(f"{AUGMENTED}.tsv")
+        file = task.augmented_file()
+        file.parent.mkdir(parents=True, exist_ok=True)
         augment_and_tell(lambda: iter(texts), file, flags[AugmentConfig], crew.analyzer, crew, header=task.text[0])
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from fine_tune.flags.parser import Parser, usage_errors
 from fine_tune.flags.shared import EvalConfig
-from fine_tune.tasks.table import TASKS
+from fine_tune.tasks.named import task_named
 
 
 def build_parser() -> Parser:
@@ -36,8 +36,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     with usage_errors(parser):
         flags = parser.flags(args)
         cfg = flags[EvalConfig]
-        task = TASKS[cfg.task]
-        if task.regression or not task.is_labelled(cfg.dataset):
+        task = task_named(cfg.task)
+        if task.kind != "single" or not task.is_labelled(cfg.dataset):
             raise ValueError(f"--task {task.name} --dataset {cfg.dataset}: has no classes to colour the rows by")
         if args.sample < 3:
             raise ValueError(f"--sample must be >= 3, got {args.sample}")

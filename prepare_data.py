@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from fine_tune.flags.parser import Parser, usage_errors
 from fine_tune.tasks.download import SOURCES, prepare
-from fine_tune.tasks.table import task_named
+from fine_tune.tasks.named import task_named
 
 
 def build_parser() -> Parser:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from fine_tune.flags.parser import Parser, usage_errors
 from fine_tune.flags.shared import EvalConfig, PrecisionConfig
-from fine_tune.tasks.table import TASKS
+from fine_tune.tasks.named import task_named
 
 
 def build_parser() -> Parser:
@@ -54,9 +54,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         flags, device = prepare_reading(flags)
         cfg = flags[EvalConfig]
-        task = TASKS[cfg.task]
+        task = task_named(cfg.task)
         if not task.is_labelled(cfg.dataset):
-            raise ValueError(f"--dataset {cfg.dataset}: GLUE keeps the labels of {task.name}'s test splits to itself")
+            why = (
+                "this split has no labels"
+                if task.files
+                else f"GLUE keeps the labels of {task.name}'s test splits to itself"
+            )
+            raise ValueError(f"--dataset {cfg.dataset}: {why}")
         if args.keep_best not in (None, "loss", *task.metrics):
             raise ValueError(f"--keep_best {args.keep_best}: {task.name} has loss, {', '.join(task.metrics)}")
         first = load_run(cfg.experiment, cfg.model, task, None, cfg.ptrain_ver, "--ckpt")

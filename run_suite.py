@@ -18,7 +18,7 @@ from pathlib import Path
 from fine_tune.compare.suite import LAST_ONLY, Suite, apply_settings, parse_rows, parse_seeds, plan_all
 from fine_tune.flags.parser import Parser, usage_errors
 from fine_tune.flags.shared import DEVICE, TASK
-from fine_tune.tasks.table import task_named
+from fine_tune.tasks.named import task_named
 from fine_tune.train.methods import METHODS
 
 

@@ -24,7 +24,7 @@ from fine_tune.losses import hard_target_loss
 from fine_tune.model.load import fresh_teacher
 from fine_tune.run.optim import Part, Updater
 from fine_tune.run.process import set_up_process
-from fine_tune.tasks.table import task_named
+from fine_tune.tasks.named import task_named
 
 
 def seconds(work):

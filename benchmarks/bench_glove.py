@@ -39,8 +39,8 @@ from fine_tune.path import PROJECT
 from fine_tune.run.outputs import Subject, outputs
 from fine_tune.run.process import set_up_process
 from fine_tune.scores.efficiency import milliseconds_per_sentence, parameters
+from fine_tune.tasks.named import task_named
 from fine_tune.tasks.rows import read_split
-from fine_tune.tasks.table import task_named
 
 CPU = torch.device("cpu")
 SENTENCES, STEPS = 300, 12

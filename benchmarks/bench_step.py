@@ -52,7 +52,7 @@ from fine_tune.hardware.device import resolve_device
 from fine_tune.hardware.precision import DTYPES
 from fine_tune.model.load import load_teacher
 from fine_tune.model.placement import compile_seconds
-from fine_tune.tasks.table import task_named
+from fine_tune.tasks.named import task_named
 from fine_tune.train.methods import METHODS
 
 RIVALS: dict[str, type[Released]] = {

@@ -1,5 +1,9 @@
 """The losses of distillation and of contrast: pure and unweighted; every weight stands in the method's loop.
 
+Where several labels may hold for a row, each is a question of its own, answered by the sigmoid of its logit: the hard
+loss is binary cross-entropy, the soft loss T^2 times the KL divergence of two Bernoulli distributions, both means over
+labels and rows.
+
 Shapes: B batch, S tokens, D width, C classes (1 for regression), L_s student layers, K negatives.
 Source: Lin et al. 2023; released code; of contrast see there.
 
@@ -19,28 +23,36 @@ from torch import Tensor
 
 
 def hard_target_loss(student_logits: Tensor, label: Tensor | None) -> Tensor:
-    """Cross-entropy with the gold label, or the squared error of a score; mean over the batch.
+    """Cross-entropy with the gold label, or with each of several, or the squared error of a score; mean over the batch.
 
     Args:
         student_logits: (B, C).
-        label: (B,), integer classes, or floating-point scores for regression; None, rows without gold labels, give 0.
+        label: (B,), integer classes, or floating-point scores for regression; (B, C) of 1 and 0 where several may hold;
+            None, rows without gold labels, give 0.
     """
     if label is None:
         return student_logits.new_zeros(())
+    if label.ndim == 2:
+        return F.binary_cross_entropy_with_logits(student_logits, label)
     if label.is_floating_point():
         return F.mse_loss(student_logits.squeeze(-1), label)
     return F.cross_entropy(student_logits, label)
 
 
-def soft_target_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+def soft_target_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float, multi: bool = False) -> Tensor:
     """T^2 * KL(teacher || student) of the softened class distributions, mean over the batch; squared error if C = 1.
 
     Args:
         student_logits: (B, C).
         teacher_logits: (B, C); no gradient flows into it.
         temperature: T.
+        multi: Several labels may hold: C distributions of two outcomes each, and a mean over them, too.
     """
     teacher_logits = teacher_logits.detach()
+    if multi:
+        yes_no = [torch.stack([logits, -logits]) / temperature for logits in (student_logits, teacher_logits)]
+        student, teacher = (F.logsigmoid(each) for each in yes_no)  # (2, B, C)
+        return temperature**2 * F.kl_div(student, teacher, reduction="sum", log_target=True) / student_logits.numel()
     if student_logits.shape[-1] == 1:
         return F.mse_loss(student_logits, teacher_logits)
     student = F.log_softmax(student_logits / temperature, dim=-1)

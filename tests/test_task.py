@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from fine_tune.path import PROJECT, task_dir
+from fine_tune.tasks.named import task_named
 from fine_tune.tasks.rows import read_split
-from fine_tune.tasks.table import SLICES, TASKS, task_named
+from fine_tune.tasks.table import SLICES, TASKS
 
 MNLI_HEADER = (
     "index\tpromptID\tpairID\tgenre\tsentence1_binary_parse\tsentence2_binary_parse\tsentence1_parse\tsentence2_parse\t"

@@ -17,12 +17,16 @@ from numpy.typing import NDArray
 
 from fine_tune.compare import statistics
 from fine_tune.compare.suite import TEACHER
-from fine_tune.scores.metrics import metric
+from fine_tune.scores.metrics import metric, right
+from fine_tune.tasks.rows import SEVERAL
 from fine_tune.tasks.table import Task
 
 
 class Prediction(NamedTuple):
-    """A table of predictions: ids, labels, and class numbers or unclipped scores, (N,) each."""
+    """A table of predictions: ids, labels, and class numbers or unclipped scores, (N,) each.
+
+    Where several labels may hold, these are 1 or 0 of each, (N, C).
+    """
 
     ids: NDArray[np.str_]
     label: NDArray[Any]
@@ -97,11 +101,28 @@ def read_prediction(file: Path, task: Task) -> Prediction:
         options: dict[str, Any] = {"na_filter": False, "quoting": csv.QUOTE_NONE, "skip_blank_lines": False}
         table = pd.read_csv(file, sep="\t", dtype=str, **options)
         ids, label, guess = (table[column].to_numpy(str) for column in ("id", "label", name))
+        if task.multi:
+            return Prediction(ids, from_cells(label, task.num_class), from_cells(guess, task.num_class))
         return Prediction(ids, label.astype(kind), guess.astype(kind))
     except (ValueError, KeyError):
         raise ValueError(
             f"{file}: not a table with id, label and {name} in every line; remove it and start again"
         ) from None
+
+
+def from_cells(cells: NDArray[np.str_], num_class: int) -> NDArray[np.int64]:
+    """Read what `scores.predict.in_cells` wrote: (N, C).
+
+    Raises:
+        ValueError: A number is not that of a label.
+    """
+    values = np.zeros((len(cells), num_class), np.int64)
+    for row, cell in zip(values, cells.tolist(), strict=True):
+        for number in filter(None, cell.split(SEVERAL)):
+            if int(number) not in range(num_class):
+                raise ValueError(number)
+            row[int(number)] = 1
+    return values
 
 
 def score(prediction: Prediction, task: Task) -> dict[str, float]:
@@ -130,9 +151,11 @@ def compare(files: Mapping[str, Sequence[Path]], seeds: Sequence[int], task: Tas
     scores = {row: {name: [score(t, task)[name] for t in own] for name in task.metrics} for row, own in tables.items()}
 
     guess = np.array([[t.guess for t in (own * len(seeds) if row == TEACHER else own)] for row, own in tables.items()])
-    correct = guess == first.label  # (M, S, N)
+    correct = right(first.label, guess)  # (M, S, N)
     if task.metrics[0] == "accuracy":
         resampled = statistics.resample_accuracy(correct, statistics.RESAMPLES)
+    elif task.metrics[0] in ("f1", "micro_f1"):
+        resampled = statistics.resample_f1(first.label, guess, statistics.RESAMPLES)
     else:  # Matthews' correlation of two classes, or Pearson's of scores
         resampled = statistics.resample_correlation(first.label, guess, statistics.RESAMPLES)
     interval = {row: statistics.interval(resampled[:, index]) for index, row in enumerate(tables)}

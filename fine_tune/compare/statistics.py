@@ -74,6 +74,26 @@ def resample_correlation(gold: Floats, guess: Floats, resamples: int = RESAMPLES
     return _over_seeds(np.concatenate(parts).reshape(-1, *guess.shape[:2]), draw)
 
 
+def resample_f1(gold: Floats, guess: Floats, resamples: int = RESAMPLES, seed: int = 0) -> Floats:
+    """Do what `resample_accuracy` does for F1 of class 1 of two, or for micro-F1 of several labels.
+
+    Args:
+        gold: (N,), or (N, C) of 1 and 0.
+        guess: (M, S, N) predictions, or (M, S, N, C).
+        resamples: B.
+        seed: Seed of the draws.
+    """
+    draw, rows = np.random.default_rng(seed), len(gold)
+    gold, runs = gold.reshape(rows, -1), guess.reshape(-1, rows, gold[0].size)
+    hits, claims = (runs * gold).sum(-1).T, (runs + gold).sum(-1).T  # (N, M S): F1 is 2 hits / claims
+    parts = []
+    for at in range(0, resamples, AT_ONCE):
+        weight = draw.multinomial(rows, [1 / rows] * rows, size=min(AT_ONCE, resamples - at))  # (b, N)
+        whole = weight @ claims
+        parts.append(np.divide(2.0 * (weight @ hits), whole, out=np.zeros(whole.shape), where=whole > 0))
+    return _over_seeds(np.concatenate(parts).reshape(-1, *guess.shape[:2]), draw)
+
+
 def _over_seeds(scores: Floats, draw: np.random.Generator) -> Floats:
     """Average (B, M, S) over seeds drawn anew for each resample, the same for all methods.
 

@@ -13,6 +13,8 @@ from fine_tune.files import digest, read_json
 from fine_tune.flags.parser import Parser
 from fine_tune.flags.shared import RunConfig, SourceConfig
 from fine_tune.path import experiment_name, run_dir, suite_dir
+from fine_tune.tasks.named import of_runs
+from fine_tune.tasks.own import TASK_JSON
 from fine_tune.tasks.table import AUGMENTED, Task
 from fine_tune.train.methods import METHODS, Method, method_named, method_parser
 
@@ -87,6 +89,14 @@ class Suite:
         if self.split not in self.task.dev:
             splits = " or ".join(self.task.dev)
             raise ValueError(f"--dataset {self.split}: must be a dev split of {self.task.name}, {splits}")
+        deciding, two = self.task.metrics[0], self.task.num_class == 2
+        if not (deciding in ("accuracy", "pearson", "micro_f1") or (two and deciding in ("f1", "matthews"))):
+            told = f"{self.task.name} is decided by {deciding} of {self.task.num_class} classes"
+            raise ValueError(f"{told}, for which pairs are not tested; name another first in metrics: of its task file")
+        if self.task.files and self.task != of_runs(self.task.name):
+            raise ValueError(
+                f"--task {self.task.name}: the task file says other than {home / TASK_JSON}, of the teacher"
+            )
         if not self.report_only:
             self.task.file(self.split)
 

@@ -33,10 +33,12 @@ class Batch:
         rows: (B,) row numbers.
         student: The student's inputs.
         teacher: The teacher's inputs, of its own tokenizer; the same object where the tokenizers agree.
-        label: (B,); of rows without gold labels None, which `hard_target_loss` alone takes.
+        label: (B,), or (B, C) where several may hold; of rows without gold labels None, which `hard_target_loss` alone
+            takes.
         mask: (B, S), 1 for real tokens; None where there is no padding, or where it counts.
         weight: Share of this micro-batch in its update.
         negatives: (B, K) rows that each row is contrasted with, where a method does that.
+        multi: Several labels may hold for a row.
     """
 
     rows: NDArray[np.int64]
@@ -46,6 +48,7 @@ class Batch:
     mask: Tensor | None
     weight: float
     negatives: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 0), np.int64))
+    multi: bool = False
 
     def to(self, device: torch.device) -> "Batch":
         """Put what the student and the losses read on a device; a teacher elsewhere fetches its inputs itself."""
@@ -139,6 +142,7 @@ def updates(
             mask=None if pad_to else inputs["attention_mask"],
             weight=weight,
             negatives=negatives,
+            multi=student.task.multi,
         )
 
     def share(rows: NDArray[np.int64], update: int) -> list[Batch]:

@@ -62,8 +62,9 @@ def check_classes(rows: Split, cfg: RunConfig) -> None:
     Raises:
         ValueError: With what is needed.
     """
-    if rows.task.regression:
-        raise ValueError(f"--task {rows.task.name}: a supervised contrast needs classes, this task has scores")
+    if rows.task.kind != "single":
+        kind = "scores" if rows.task.regression else "several labels to a row"
+        raise ValueError(f"--task {rows.task.name}: a supervised contrast needs classes, this task has {kind}")
     parts = cfg.accum_step * rank.world_size()
     size, need = cfg.batch_size // parts, 2 * rows.task.num_class
     if size < need:
@@ -88,8 +89,9 @@ class Negatives:
         self.label, self.count, self.seed = np.asarray(rows.label), count, seed
         self.others: dict[Any, NDArray[np.int64]] = {}
         if by_label:
-            if rows.task.regression:
-                raise ValueError(f"--defined_by_label: {rows.task.name} has scores, not classes; leave the flag out")
+            if rows.task.kind != "single":
+                kind = "scores" if rows.task.regression else "several labels to a row"
+                raise ValueError(f"--defined_by_label: {rows.task.name} has {kind}, not classes; leave the flag out")
             self.others = {name: np.flatnonzero(self.label != name) for name in np.unique(self.label)}
         least = min((len(others) for others in self.others.values()), default=len(rows) - 1)
         if count > least:

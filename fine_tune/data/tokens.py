@@ -50,7 +50,8 @@ class Split:
         task: Its task.
         name: Name of the split.
         row_id: (N,) the official index of each row, or its number in the file.
-        label: (N,) class numbers, or scores; None where there are no labels.
+        label: (N,) class numbers, or scores, or (N, C) of 1 and 0 where several labels may hold; None where there are
+            none.
         input_ids: Flat token ids.
         token_type_ids: Flat segment numbers.
         offsets: (N + 1,).
@@ -141,9 +142,7 @@ def load_split(task: Task, name: str, tokenizer: PreTrainedTokenizerFast, max_se
         FileNotFoundError: The data is not there.
     """
     what = [FORMAT, repr(task), name, digest(task.file(name)), fingerprint(tokenizer), max_seq_len]
-    what += (
-        [task.no_label] if task.no_label is not None else []
-    )  # the only field that its repr leaves out and that counts
+    what += task.hidden()
     folder = cache_dir() / f"{task.name}-{name}-{hashlib.sha256(' '.join(map(str, what)).encode()).hexdigest()[:20]}"
     with distributed.main_first():
         fill_cache(folder, task, name, tokenizer, max_seq_len)
@@ -249,5 +248,5 @@ def tokenize(task: Task, name: str, tokenizer: PreTrainedTokenizerFast, max_seq_
         "offsets": np.cumsum([0, *lengths]),
     }
     if task.is_labelled(name):
-        arrays["label"] = np.array([row.label for row in rows], np.float32 if task.regression else np.int64)
+        arrays["label"] = np.array([row.label for row in rows], np.int64 if task.kind == "single" else np.float32)
     return arrays

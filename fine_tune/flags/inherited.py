@@ -5,7 +5,7 @@ import argparse
 from fine_tune.flags.parser import Flags, Parser
 from fine_tune.flags.saved import load_config
 from fine_tune.path import experiment_name, run_dir
-from fine_tune.tasks.table import task_named
+from fine_tune.tasks.named import task_named
 
 INHERITED = {"dataset": "train", "seed": 42}
 """And what stands for them where a released source does not say."""

@@ -30,8 +30,8 @@ def save_config(file: Path, values: dict[str, Any]) -> None:
 
 NEUTRAL = {"overwrite", "preflight", "dry_run", "resume", "state_step", "teacher_cache", "cache_budget"}
 """Values without a bearing on what a run trains; devices (`is_neutral`) have none either."""
-FREE = {"keep_last", "ptrain_ver"}
-"""Further values that may change when a run continues; an encoder's folder may have moved: its tokens are compared.
+FREE = {"keep_last", "ptrain_ver", "train", "dev", "test", "train_file", "validation_file", "test_file"}
+"""Further values that may change when a run continues: an encoder and rows may have moved, their tokens are compared.
 
 Not `ckpt_step`: rows that wait for updates (`run.lazy_adamw`) get them at a checkpoint, which changes rounding.
 """

@@ -12,7 +12,8 @@ from pathlib import Path
 from fine_tune.flags.option import DEVICE_ID, FRACTION, NOT_NEGATIVE, POSITIVE, SEED, SEQUENCE, Checked, flag
 from fine_tune.hub import lasting
 from fine_tune.path import ARCHITECTURES, PROJECT, TRANSFORMERS, expanded, experiment_name, run_dir
-from fine_tune.tasks.table import TASKS, task_named
+from fine_tune.tasks.named import task_named
+from fine_tune.tasks.table import TASKS
 
 
 def whole_path(name: str) -> str:
@@ -20,12 +21,34 @@ def whole_path(name: str) -> str:
     return str(expanded(name).resolve())
 
 
-TASK = f"task to work on: {', '.join(TASKS)}"
+TASK = f"task to work on: {', '.join(TASKS)}; or a task file of rows of your own, mine.yaml, later just its name"
 DEVICE = "number of the GPU to use, -1 for the CPU (default: a GPU if there is one)"
 
 
 @dataclass(frozen=True)
-class RunConfig(Checked):
+class FilesConfig(Checked):
+    """Rows of the user's own, in the words of HuggingFace's scripts: what a task file says."""
+
+    train_file: str | None = flag(
+        "learn from rows of your own, csv, tsv, jsonl or parquet; --task gives them a name", None, spell=whole_path
+    )
+    validation_file: str | None = flag("rows of your own to evaluate on", None, spell=whole_path)
+    test_file: str | None = flag("rows of your own to predict", None, spell=whole_path)
+    text_column_names: str | None = flag("column of the text, or both of a pair, a,b (default: sentence)", None)
+    label_column_name: str | None = flag("column of the label (default: label)", None)
+    split: float | None = flag("hold out this share of your own training rows, where there is no dev file", None)
+    split_seed: int | None = flag("seed of what is held out (default: 42)", None, SEED)
+
+    def own_task(self) -> dict[str, object]:
+        """Give what flags say, by the keys of a task file."""
+        said: dict[str, object] = {"train": self.train_file, "dev": self.validation_file, "test": self.test_file}
+        said["text"] = None if self.text_column_names is None else self.text_column_names.split(",")
+        said |= {"label": self.label_column_name, "split": self.split, "split_seed": self.split_seed}
+        return {key: value for key, value in said.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class RunConfig(FilesConfig):
     """The run."""
 
     experiment: str = flag("name the run; its folder is <experiment>_<model>_<task>")
@@ -44,7 +67,7 @@ class RunConfig(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "task", task_named(self.task).name)  # `SST-2` is sst2
+        object.__setattr__(self, "task", task_named(self.task, self.own_task()).name)  # `SST-2` is sst2
         experiment_name(self.experiment, self.model, self.task)
         if self.batch_size % self.accum_step:
             raise ValueError(f"--batch_size {self.batch_size} is not a multiple of --accum_step {self.accum_step}")

@@ -15,7 +15,8 @@ from fine_tune.model.encoder import pretrained_encoder, sized_encoder, student_e
 from fine_tune.model.load import Loaded, has_own_tokenizer, load_run
 from fine_tune.model.part import TrainedPart
 from fine_tune.model.projection import ProjectedStudent
-from fine_tune.tasks.table import TASKS, Task
+from fine_tune.tasks.named import task_named
+from fine_tune.tasks.table import Task
 
 Origin = dict[str, str]
 """Where the weights of each part of a student come from, in words."""
@@ -42,7 +43,7 @@ def settled_sizes(cfg: StudentConfig, architecture: str, teacher: Loaded) -> Stu
     if architecture == "bert" and cfg.d_emb:
         raise ValueError(f"--d_emb {cfg.d_emb}: a BERT's embeddings are as wide as its states; leave it out")
     config = teacher.model.encoder.config
-    task = TASKS[teacher.config["task"]]
+    task = task_named(teacher.config["task"])
     if cfg.max_seq_len not in (None, teacher.max_seq_len):
         raise ValueError(f"--max_seq_len {cfg.max_seq_len}: the teacher's is {teacher.max_seq_len}")
     sizes = dataclasses.replace(

@@ -15,7 +15,7 @@ from fine_tune.model.load import Loaded, check_segments, load_run
 from fine_tune.model.placement import place
 from fine_tune.run.preflight import check_run, way_out
 from fine_tune.run.process import prepare_reading
-from fine_tune.tasks.table import TASKS
+from fine_tune.tasks.named import task_named
 from fine_tune.teacher.cache import fill_checked
 from fine_tune.teacher.store import Store, store_of
 
@@ -40,7 +40,7 @@ def open_subject(flags: Flags) -> Subject:
     """
     flags, device = prepare_reading(flags)
     cfg = flags[EvalConfig]
-    task = TASKS[cfg.task]
+    task = task_named(cfg.task)
     loaded = load_run(cfg.experiment, cfg.model, task, flags[OutletConfig].ckpt, cfg.ptrain_ver, "--ckpt")
     if cfg.preflight:
         with way_out():

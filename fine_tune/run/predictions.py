@@ -13,7 +13,8 @@ from fine_tune.model.placement import place
 from fine_tune.run.history import read_scores
 from fine_tune.run.preflight import check_run, way_out
 from fine_tune.scores.predict import predict, save_prediction, save_submission
-from fine_tune.tasks.table import TASKS, Task
+from fine_tune.tasks.named import task_named
+from fine_tune.tasks.table import Task
 
 
 def best_scored(folder: Path, task: Task) -> int | None:
@@ -33,10 +34,11 @@ def write_predictions(flags: Flags, dataset: str, device: torch.device, step: in
         FileNotFoundError: No such run, checkpoint or data.
     """
     cfg = flags[EvalConfig]
-    task = TASKS[cfg.task]
+    task = task_named(cfg.task)
     files = dict(task.submission)
     if dataset not in files:
-        raise ValueError(f"--dataset {dataset}: the test splits of {task.name} are {', '.join(files)}")
+        known = f"the test splits of {task.name} are {', '.join(files)}" if files else f"{task.name} has no test split"
+        raise ValueError(f"--dataset {dataset}: {known}{'; its task file can name one' if task.files else ''}")
     if step is None:
         step = best_scored(cfg.folder, task)
     loaded = load_run(cfg.experiment, cfg.model, task, step, cfg.ptrain_ver, "--ckpt")

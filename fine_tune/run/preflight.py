@@ -33,6 +33,7 @@ from fine_tune.model.load import Loaded, has_own_tokenizer
 from fine_tune.path import run_dir
 from fine_tune.run import memory
 from fine_tune.run.teacher_check import judge
+from fine_tune.tasks import own
 from fine_tune.tasks.table import SLICES, TASKS, Task
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,8 @@ CASED = 0.05
 """A vocabulary is cased if this share of it has capitals: a quarter and more in BERT's, none in an uncased one."""
 LEAK, USUAL_LEAK = 0.1, 0.02
 """Refuse, or mention, this share of dev rows among the training rows; benchmarks have a few in common."""
+FEW = 5
+"""Mention classes of a user's own task that have fewer rows."""
 UNSURE = 0.25
 """How far estimates of memory may be from the truth."""
 STATE_FLOATS = 3
@@ -174,8 +177,28 @@ def check_rows(rows: Split, tokenizer: PreTrainedTokenizerFast) -> None:
         what = f"{share:.0%} of the rows of {task.name} {dev.name} are among those of {rows.name}, which are trained on"
         if share > LEAK:
             raise ValueError(f"{what}: a score on them would mean nothing; is the data right?")
-        if share > USUAL_LEAK:
+        if share > (0 if task.files else USUAL_LEAK):
             logger.warning("%s", what)
+    if task.files and rows.label is not None:
+        tell_own(rows)
+
+
+def tell_own(rows: Split) -> None:
+    """Say what looks wrong with the labels of a user's own rows; each finding is a line."""
+    task, names = rows.task, rows.task.labels
+    assert rows.label is not None
+    logger.info("%s: %s", task.name, own.said(task))
+    for alike in own.different_names(names):
+        logger.warning("%s: the classes %s differ in case and blanks alone: are they one?", task.name, alike)
+    if task.regression:
+        if np.ptp(rows.label) == 0:
+            raise ValueError(f"all scores of {task.name} {rows.name} are {rows.label[0]:g}: there is nothing to learn")
+        return
+    counts = rows.label.sum(0) if task.multi else np.bincount(rows.label, minlength=len(names))
+    if np.count_nonzero(counts) < (1 if task.multi else 2):
+        raise ValueError(f"all rows of {task.name} {rows.name} have the same label: there is nothing to learn")
+    if few := [f"{name} ({int(count)})" for name, count in zip(names, counts, strict=True) if count < FEW]:
+        logger.warning("%s %s: classes with fewer than %d rows: %s", task.name, rows.name, FEW, own.some(few))
 
 
 def dev_splits(rows: Split, tokenizer: PreTrainedTokenizerFast) -> Iterator[Split]:
@@ -223,6 +246,8 @@ def check_labels(task: Task, names: dict[int, str]) -> None:
     if task.regression or given == list(task.labels) or any(name.startswith("LABEL_") for name in given):
         return  # the last is transformers' way of saying that they have no names
     what = f"the model's classes are {', '.join(given)}, those of {task.name} {', '.join(task.labels)}"
-    if any({name.lower() for name in given} == set(other.labels) for other in TASKS.values()):
+    if any({name.lower() for name in given} == set(other.labels) for other in TASKS.values()) or (
+        task.files and sorted(given) == sorted(task.labels)
+    ):
         raise ValueError(what)
     logger.warning("%s", what)

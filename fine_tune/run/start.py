@@ -52,7 +52,9 @@ from fine_tune.run.process import print_table, set_up_process
 from fine_tune.run.session import Session, Watch, Work
 from fine_tune.run.source import Settings, Source, read_teacher
 from fine_tune.run.state import Snapshot
-from fine_tune.tasks.table import AUGMENTED, TASKS, Task
+from fine_tune.tasks.named import task_named
+from fine_tune.tasks.own import TASK_JSON, to_json
+from fine_tune.tasks.table import AUGMENTED, Task
 from fine_tune.teacher.cache import live_or_cached
 from fine_tune.teacher.live import LiveTeacher
 from fine_tune.teacher.protocol import Needs, Teacher
@@ -80,7 +82,7 @@ def resolve(flags: Flags) -> Settings:
     teacher = home if tdevice_id is None else resolve_device(tdevice_id, "--tdevice_id")
     devices = Devices(teacher, {"": home, **parts})
     chosen = resolve_precision(precision.precision, precision.amp, teacher, *devices.parts.values())
-    return Settings(flags.replaced(dataclasses.replace(precision, precision=chosen)), TASKS[cfg.task], devices)
+    return Settings(flags.replaced(dataclasses.replace(precision, precision=chosen)), task_named(cfg.task), devices)
 
 
 class Prepared(NamedTuple):
@@ -300,6 +302,7 @@ def open_session(
     made_from = {name: digest(file) for name, file in run.source.made_from.items()} | {"data": run.rows.key}
     model = cast(Classifier, without_projection(modules[""]))
     files = {f"{prefix}config.json": values for prefix, values in configs.items()}
+    files |= {TASK_JSON: to_json(run.task)} if run.task.files else {}
     contents = Contents(
         files, model, run.source.tokenizer, run.devices.names(), run.task.labels, run.flags.command, made_from
     )

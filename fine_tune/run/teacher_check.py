@@ -9,6 +9,7 @@ import itertools
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -80,7 +81,7 @@ def judge(teacher: Loaded, split: Split, device: torch.device) -> None:
 @torch.no_grad()
 def ask(teacher: Loaded, split: Split, rows: NDArray[np.int64], device: torch.device) -> Answers:
     """Give the teacher's answers to some rows."""
-    answers = np.zeros(len(rows), np.float64)
+    answers = np.zeros((len(rows), split.task.num_class) if split.task.multi else len(rows), np.float64)
     by_length = np.argsort(split.lengths[rows], kind="stable")
     for part in np.array_split(by_length, max(1, len(rows) // 32)):
         logits = teacher.model(**to_device(split.inputs(rows[part]), device)).logits.cpu()
@@ -101,8 +102,8 @@ def fault(task: Task, gold: Answers, guess: Answers, told: float | None, idle: f
 
     Args:
         task: The task.
-        gold: (N,) labels.
-        guess: (N,) answers.
+        gold: (N,) labels, or (N, C) of 1 and 0 where several may hold.
+        guess: Answers, alike.
         told: What was recorded.
         idle: Score of the largest class alone; by default on these rows.
     """
@@ -111,7 +112,7 @@ def fault(task: Task, gold: Answers, guess: Answers, told: float | None, idle: f
     if told is not None and p_as_low(task, seen, told, len(gold)) < CLEAR:
         return f"{name} {seen:.3f}, where {told:.3f} is recorded: are weights, tokenizer and data what they were?"
     chance = p_association(task, gold, guess)
-    if not task.regression and chance < CLEAR and (order := better_order(task.num_class, gold, guess)):
+    if task.kind == "single" and chance < CLEAR and (order := better_order(task.num_class, gold, guess)):
         words = ", ".join(
             f"{task.labels[own]} means {task.labels[real]}" for own, real in enumerate(order) if own != real
         )
@@ -120,7 +121,7 @@ def fault(task: Task, gold: Answers, guess: Answers, told: float | None, idle: f
     if idle is None:
         idle = 0.0 if task.regression else share_of_largest(gold)
     weak = LEAST if task.regression else idle + GAIN
-    same = not np.ptp(guess)
+    same = not np.ptp(guess, axis=0).any()
     guesses = same or p_as_low(task, max(seen, told or 0), weak, len(gold)) < RARE
     if len(gold) >= (ENOUGH // 2 if same else ENOUGH) and chance > DOUBT and guesses and (told or 0) < weak:
         common = "" if task.regression else f", the largest class alone {idle:.3f}"
@@ -130,14 +131,19 @@ def fault(task: Task, gold: Answers, guess: Answers, told: float | None, idle: f
 
 
 def share_of_largest(gold: Answers) -> float:
-    """Share of the most frequent class."""
-    return float(np.bincount(gold.astype(int)).max() / len(gold))
+    """Share of the most frequent class; of several labels, of the most frequent set of them."""
+    return float(np.unique(gold, axis=0, return_counts=True)[1].max() / len(gold))
 
 
 def p_association(task: Task, gold: Answers, guess: Answers) -> float:
-    """Probability that answers fit the labels this well by chance."""
+    """Probability that answers fit the labels this well by chance; of several labels, those of the clearest one."""
     from scipy import stats
 
+    if task.multi:  # by Bonferroni, as each of them is looked at
+        one = replace(task, labels=("no", "yes"), multi=False)
+        return float(
+            min(1.0, gold.shape[1] * min(p_association(one, *pair) for pair in zip(gold.T, guess.T, strict=True)))
+        )
     if np.ptp(gold) == 0 or np.ptp(guess) == 0:
         return 1.0
     if task.regression:
@@ -160,14 +166,16 @@ def p_as_low(task: Task, seen: float, told: float, count: int) -> float:
 
 def better_order(classes: int, gold: Answers, guess: Answers) -> Sequence[int] | None:
     """Find the order of the classes in which the answers score clearly best, if there is one."""
-    from scipy import stats
+    from scipy import optimize, stats
 
     def right(order: Sequence[int]) -> Answers:
         answers: Answers = np.equal(gold, np.array(order)[guess.astype(int)])
         return answers
 
     plain = right(range(classes))
-    best = max(itertools.permutations(range(classes)), key=lambda order: int(right(order).sum()))
+    table = np.zeros((classes, classes))
+    np.add.at(table, (guess.astype(int), gold.astype(int)), 1)
+    best: list[int] = optimize.linear_sum_assignment(table, maximize=True)[1].tolist()
     better, worse = int((right(best) & ~plain).sum()), int((plain & ~right(best)).sum())
     if better > worse and stats.binomtest(better, better + worse, alternative="greater").pvalue < CLEAR:
         return best

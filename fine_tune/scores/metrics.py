@@ -27,9 +27,15 @@ def metric(name: str) -> Metric:
         average = "binary" if max(gold.max(), guess.max()) < 2 else "macro"
         return float(sklearn_metrics.f1_score(gold, guess, average=average, zero_division=0.0))
 
+    def average_f1(average: str) -> Metric:
+        options: dict[str, Any] = {"average": average, "zero_division": 0.0}
+        return lambda gold, guess: float(sklearn_metrics.f1_score(gold, guess, **options))
+
     table: dict[str, Metric] = {
-        "accuracy": lambda gold, guess: float(np.mean(gold == guess)),
+        "accuracy": lambda gold, guess: float(np.mean(right(gold, guess))),
         "f1": f1,
+        "micro_f1": average_f1("micro"),
+        "macro_f1": average_f1("macro"),
         "matthews": lambda gold, guess: float(sklearn_metrics.matthews_corrcoef(gold, guess)),
         "pearson": correlation(stats.pearsonr),
         "spearman": correlation(stats.spearmanr),
@@ -37,8 +43,19 @@ def metric(name: str) -> Metric:
     return table[name]
 
 
+def right(gold: NDArray[Any], guess: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether predictions (.., N) are the gold labels (N,); of several labels (.., N, C), all of them."""
+    same = np.asarray(gold == guess)
+    return np.asarray(same.all(-1)) if gold.ndim == 2 else same
+
+
 def decide(task: Task, logits: torch.Tensor) -> NDArray[Any]:
-    """Turn logits (N, C) into class numbers, or into scores clipped to the task's range."""
+    """Turn logits (N, C) into class numbers, or into scores clipped to the task's range.
+
+    Where several labels may hold, each is 1 if its sigmoid is above one half, else 0: (N, C).
+    """
+    if task.multi:
+        return (logits > 0).long().numpy()
     if task.regression:
         return logits[:, 0].clamp(*task.score_range).numpy()
     return logits.argmax(1).numpy()

@@ -1,4 +1,4 @@
-"""The table of tasks: files, columns, labels, metrics. A new task is a new row here."""
+"""The table of tasks: files, columns, labels, metrics. A new task is a new row here; a user's own is made in `own`."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -38,6 +38,10 @@ class Task:
         no_label: Label of rows that are left out, as their annotators did not agree.
         also: Another folder and suffix in which the same task is distributed.
         prepare: Command that puts the data in place.
+        multi: Several labels, or none, may hold for a row.
+        files: The file of each split of a user's own task.
+        held_out: Share of the training rows that are the dev split, and the seed by which they are drawn.
+        test_labels: The test split has labels, which benchmarks keep to themselves.
     """
 
     name: str
@@ -58,6 +62,15 @@ class Task:
     names: tuple[str, ...] = field(default=(), repr=False)
     also: tuple[str, str] | None = None
     prepare: str = field(default="bash scripts/prepare_{name}.sh", repr=False)
+    multi: bool = field(default=False, repr=False)
+    files: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    held_out: tuple[float, int] | None = field(default=None, repr=False)
+    test_labels: bool = field(default=False, repr=False)
+
+    @property
+    def kind(self) -> str:
+        """What is asked of a row: one class (`single`), any number of labels (`multi`), a score (`regression`)."""
+        return "regression" if self.regression else "multi" if self.multi else "single"
 
     @property
     def regression(self) -> bool:
@@ -74,8 +87,15 @@ class Task:
         """Size of the model's output; 1 for regression."""
         return len(self.labels) or 1
 
+    def hidden(self) -> list[object]:
+        """Give what the repr leaves out and rows depend on, for the names of caches; nothing where all is as usual."""
+        values = (self.no_label, self.multi or None, self.held_out, self.test_labels or None)
+        return [value for value in values if value is not None]
+
     def is_labelled(self, split: str) -> bool:
-        """Whether the official files hold labels for `split`; a test split can never be scored."""
+        """Whether the files hold labels for `split`; a benchmark's test split can never be scored."""
+        if split == "test" and self.test_labels:
+            return True
         return not (self.is_official(split) and (split.startswith("test") or split == AUGMENTED))
 
     def is_official(self, split: str) -> bool:
@@ -107,20 +127,30 @@ class Task:
             if file.parent.is_dir() and experiment:
                 run = f"--experiment {experiment} --model {rest} --task {self.name}"
                 raise FileNotFoundError(f"{file} is not there; write it with: python run_fine_tune_gen_logits.py {run}")
+            more = "; its task file can name more" if self.files else ""
             raise ValueError(
-                f"--dataset {split!r}: {self.name} has the splits {', '.join((*self.splits, *SLICES, AUGMENTED))}"
+                f"--dataset {split!r}: {self.name} has the splits {', '.join((*self.splits, *SLICES, AUGMENTED))}{more}"
             )
-        folder, suffix = self.layout()
         if split == AUGMENTED:
-            file = task_dir(folder) / f"{AUGMENTED}.tsv"
-            if not file.is_file():
+            if not (file := self.augmented_file()).is_file():
                 make = f"python build_augmented.py --task {self.name}"
                 raise FileNotFoundError(f"{file} is not there; make it with: {make}")
             return file
+        if self.files:
+            own = dict(self.files)
+            file = Path(own.get(split, own["train"]))  # slices, and rows held out, are in the latter
+            if not file.is_file():
+                raise FileNotFoundError(f"{file} is not there, where {self.name} has its {split} rows; was it moved?")
+            return file
+        folder, suffix = self.layout()
         file = task_dir(folder) / f"{self.splits[0] if split in SLICES else split}.{suffix}"
         if not file.is_file():
             raise FileNotFoundError(f"{file} is not there; get it with: {self.prepare.format(name=self.name)}")
         return file
+
+    def augmented_file(self) -> Path:
+        """Name the file of augmented rows, in the task's folder of the data folder."""
+        return task_dir(self.layout()[0]) / f"{AUGMENTED}.tsv"
 
     def layout(self) -> tuple[str, str]:
         """Folder and suffix of the task's files; of the layouts in which it is distributed, the one that is there.
@@ -178,11 +208,3 @@ TASKS = {
         ),
     )
 }  # fmt: skip
-
-
-def task_named(name: str) -> Task:
-    """Find a task by its name, `sst2` or GLUE's own `SST-2`."""
-    task = TASKS.get(name.lower()) or TASKS.get(name.lower().replace("-", ""))
-    if task is None:
-        raise ValueError(f"--task must be one of {', '.join(TASKS)}, got {name!r}")
-    return task

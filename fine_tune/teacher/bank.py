@@ -2,7 +2,7 @@
 
 | file | content |
 |---|---|
-| `<task>-distill.jsonl` | an object per row: `text`, `text_pair`, `label` (class number), `logits` |
+| `<task>-distill.jsonl` | an object per row: `text`, `text_pair`, `label` (class number, or a list of some), `logits` |
 | `logitsbank-<step>.pt` | `logitsbank`: (N, C) float32 |
 | `membank<i>.pt` | `membank`: (N, D) float32, L2-normalised [CLS] states of layer i, 0-based |
 | `membank.pt` | the same of the pooled output |
@@ -132,7 +132,7 @@ def write_distilled(file: Path, store: Store, about: dict[str, Any]) -> None:
         with part.open("w", encoding="utf-8") as lines:
             for row, label, said in zip(read_split(split.task, split.name), labels, logits, strict=True):
                 first, second = (*row.text, None)[:2]
-                held = {"text": first, "text_pair": second, "label": label.item(), "logits": said.tolist()}
+                held = {"text": first, "text_pair": second, "label": written_label(label), "logits": said.tolist()}
                 lines.write(json.dumps(held, ensure_ascii=False) + "\n")
 
     beside = file.with_suffix(".json")
@@ -140,6 +140,11 @@ def write_distilled(file: Path, store: Store, about: dict[str, Any]) -> None:
         beside.unlink(missing_ok=True)  # killed in between, the rows are of nothing that is known
     write_whole(file, write)
     write_json(beside, about)
+
+
+def written_label(label: np.ndarray[Any, Any]) -> Any:
+    """Spell a label as a number, or where several may hold as the list of their numbers."""
+    return label.nonzero()[0].tolist() if label.ndim else label.item()
 
 
 def write_bank(file: Path, name: str, shape: tuple[int, int], blocks: Iterator[Tensor], about: dict[str, Any]) -> None:

@@ -46,7 +46,7 @@ def train_contrast(
             contrast = contrast_loss(s.pooled, bank(batch.rows), bank(batch.negatives), weights.softmax_temp)
 
             # 3. Logits and labels; all weights stand on one line.
-            soft = soft_target_loss(s.logits, t.logits, 1.0)
+            soft = soft_target_loss(s.logits, t.logits, 1.0, batch.multi)
             hard = hard_target_loss(s.logits, batch.label)
             loss = contrast + weights.logit_loss_weight * soft + (1 - weights.logit_loss_weight) * hard
             session.backward(loss * batch.weight)

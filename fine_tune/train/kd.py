@@ -34,7 +34,7 @@ def train_kd(session: Session, teacher: Teacher, student: nn.Module, weights: Lo
             s = student(**batch.student)
 
             # 2. Two unweighted losses; both weights stand on one line.
-            soft = soft_target_loss(s.logits, t.logits, weights.softmax_temp)
+            soft = soft_target_loss(s.logits, t.logits, weights.softmax_temp, batch.multi)
             hard = hard_target_loss(s.logits, batch.label)
             loss = weights.soft_weight * soft + weights.hard_weight * hard
             session.backward(loss * batch.weight)

@@ -46,7 +46,7 @@ def train_lad(session: Session, teacher: Teacher, student: nn.Module, gates: nn.
             targets, watched = gates(t.states, batch.mask)  # by student layer, (B, S, D)
 
             # 3. Three unweighted losses; all weights stand on one line.
-            soft = soft_target_loss(s.logits, t.logits, weights.softmax_temp)
+            soft = soft_target_loss(s.logits, t.logits, weights.softmax_temp, batch.multi)
             hard = hard_target_loss(s.logits, batch.label)
             hidden = hidden_mse_loss(s.hidden_states, targets, batch.mask)
             loss = weights.soft_weight * soft + weights.hard_weight * hard + weights.hidden_mse_weight * hidden

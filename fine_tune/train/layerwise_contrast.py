@@ -55,7 +55,7 @@ def train_layerwise_contrast(
             contrast = layers_contrast(s, banks, batch, weights.contrast_temp)
 
             # 3. Logits and labels; all weights stand on two lines.
-            soft = soft_target_loss(s.logits, t.logits, weights.softmax_temp)
+            soft = soft_target_loss(s.logits, t.logits, weights.softmax_temp, batch.multi)
             hard = hard_target_loss(s.logits, batch.label)
             logit = weights.soft_label_weight * soft + (1 - weights.soft_label_weight) * hard
             loss = logit + weights.contrast_weight * contrast

@@ -21,6 +21,7 @@ import logging
 
 from torch import Tensor, nn
 
+from fine_tune.data.batches import Batch
 from fine_tune.layer_map import LayerMap
 from fine_tune.losses import hard_target_loss, hidden_mse_loss, soft_target_loss, supervised_contrast_loss
 from fine_tune.model.classifier import Output
@@ -55,7 +56,7 @@ def train_match(
             hidden = len(s.hidden_states) * hidden_mse_loss(s.hidden_states, targets, batch.mask)
 
             # 3. Logits and labels.
-            classify, watched = classification_loss(s, t, batch.label, weights)
+            classify, watched = classification_loss(s, t, batch, weights)
             loss = weights.mu * hidden + classify
             session.backward(loss * batch.weight)
             session.add(batch.weight, loss=loss, hidden_loss=hidden, **watched)
@@ -96,7 +97,7 @@ def train_match_classify(session: Session, teacher: Teacher, student: nn.Module,
             s = student(**batch.student)
 
             # 3. Logits and labels.
-            loss, watched = classification_loss(s, t, batch.label, weights)
+            loss, watched = classification_loss(s, t, batch, weights)
             session.backward(loss * batch.weight)
             session.add(batch.weight, loss=loss, **watched)
 
@@ -105,14 +106,14 @@ def train_match_classify(session: Session, teacher: Teacher, student: nn.Module,
 
 
 def classification_loss(
-    s: Output, t: TeacherOutput, label: Tensor, weights: MatchConfig
+    s: Output, t: TeacherOutput, batch: Batch, weights: MatchConfig
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Weigh the losses on logits and the contrast of labels (step 3); one of weight 0 is left out.
 
     Args:
         s: The student's outputs.
         t: The teacher's.
-        label: (B,).
+        batch: The rows.
         weights: Their weights and temperatures.
 
     Returns:
@@ -120,12 +121,12 @@ def classification_loss(
     """
     found, terms = dict[str, Tensor](), list[Tensor]()
     if weights.ce_weight > 0:
-        found["soft_loss"] = soft_target_loss(s.logits, t.logits, weights.softmax_temp)
-        found["hard_loss"] = hard_target_loss(s.logits, label)
+        found["soft_loss"] = soft_target_loss(s.logits, t.logits, weights.softmax_temp, batch.multi)
+        found["hard_loss"] = hard_target_loss(s.logits, batch.label)
         kd = weights.soft_weight * found["soft_loss"] + (1 - weights.soft_weight) * found["hard_loss"]
         terms.append(weights.ce_weight * kd)
     if weights.ce_weight < 1:
-        found["scl_loss"] = supervised_contrast_loss(s.first, label, weights.scl_temp)
+        found["scl_loss"] = supervised_contrast_loss(s.first, batch.label, weights.scl_temp)
         terms.append((1 - weights.ce_weight) * found["scl_loss"])
     return sum(terms[1:], terms[0]), found
 

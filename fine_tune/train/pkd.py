@@ -67,7 +67,7 @@ def train_pkd(
             targets = {layer: t.states[followed].float() for layer, followed in layer_map.items()}  # (B, S, D)
 
             # 3. Three unweighted losses; all weights stand on one line.
-            soft = soft_target_loss(s.logits, t.logits, weights.softmax_temp)
+            soft = soft_target_loss(s.logits, t.logits, weights.softmax_temp, batch.multi)
             hard = hard_target_loss(s.logits, batch.label)
             hidden = hidden_mse_loss(s.hidden_states, targets, batch.mask)
             loss = weights.soft_weight * soft + weights.hard_weight * hard + weights.hidden_mse_weight * hidden
@@ -93,7 +93,7 @@ def train_pkd_cls(
             targets = {layer: unit(t.states[followed][:, 0]) for layer, followed in layer_map.items()}  # (B, D)
 
             # 3. Three unweighted losses; all weights stand on one line.
-            soft = soft_target_loss(s.logits, t.logits, weights.softmax_temp)
+            soft = soft_target_loss(s.logits, t.logits, weights.softmax_temp, batch.multi)
             hard = hard_target_loss(s.logits, batch.label)
             hidden = hidden_mse_loss([unit(state[:, 0]) for state in s.hidden_states], targets, None)
             loss = weights.soft_weight * soft + weights.hard_weight * hard + weights.hidden_mse_weight * hidden

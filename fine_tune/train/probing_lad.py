@@ -94,7 +94,7 @@ def train_lad_cls(
             targets, watched = gates(first)  # by student layer, (B, 1, D)
 
             # 3. Three unweighted losses; all weights stand on one line.
-            soft = soft_target_loss(s.logits, t.logits, weights.softmax_temp)
+            soft = soft_target_loss(s.logits, t.logits, weights.softmax_temp, batch.multi)
             hard = hard_target_loss(s.logits, batch.label)
             hidden = hidden_mse_loss([state[:, :1] for state in s.hidden_states], targets, None)
             loss = weights.soft_weight * soft + weights.hard_weight * hard + weights.hidden_mse_weight * hidden

@@ -1,0 +1,93 @@
+"""Where a task is found by what `--task` says: in the table, in a task file, or in the runs of a user's own task."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fine_tune.path import data_dir, expanded
+from fine_tune.tasks.own import TASK_JSON, own_task, read_task_file, task_of
+from fine_tune.tasks.table import TASKS, Task
+
+READ: dict[tuple[Path, str], Task] = {}
+"""The tasks that this process has made of task files or flags, by data folder and name."""
+
+
+def task_named(name: str, flags: Mapping[str, Any] | None = None) -> Task:
+    """Find a task.
+
+    Args:
+        name: `sst2`, or GLUE's own `SST-2`; a task file, `mine.yaml`; or the name of a user's own task that has runs.
+        flags: What flags say of a user's own task, by the keys of a task file.
+
+    Raises:
+        ValueError: There is no such task, or there are two of that name.
+        OSError: Its files cannot be read.
+    """
+    flags = flags or {}
+    file = expanded(name) if name.endswith((".yaml", ".yml", f"/{TASK_JSON}")) else None
+    if file and (beside := [key for key in flags if not key.startswith("split")]):
+        raise ValueError(f"--task {name}: has a task file, in which {beside[0]} can stand; leave the flag out")
+    if file or "train" in flags:
+        task = (
+            read_task_file(file.resolve(), flags) if file else own_task({"name": name, **flags}, Path.cwd(), "--task")
+        )
+        check_runs(task, str(file or f"--train_file {flags['train']}"))
+        READ[data_dir(), task.name] = task
+        return task
+    found = TASKS.get(name.lower()) or TASKS.get(name.lower().replace("-", "")) or READ.get((data_dir(), name))
+    found = found or of_runs(name)
+    if found is None:
+        own = "rows of your own have a task file, mine.yaml, or runs in this data folder"
+        raise ValueError(f"--task must be one of {', '.join(TASKS)}, got {name!r}; {own}")
+    check_flags(found, flags)
+    return found
+
+
+def runs_of(name: str) -> dict[Path, Task]:
+    """Find the runs of a user's own task, and what each says of it."""
+    if not name.isalnum():
+        return {}
+    kept = sorted((data_dir() / "fine_tune_experiment").glob(f"[!.]*_{name}/{TASK_JSON}"))
+    return {file: task for file in kept if (task := task_of(file.parent))}
+
+
+def of_runs(name: str) -> Task | None:
+    """Find a user's own task in its runs.
+
+    Raises:
+        ValueError: They do not agree.
+    """
+    found = runs_of(name)
+    first = next(iter(found.items()), None)
+    for file, task in found.items():
+        if first and task != first[1]:
+            raise ValueError(f"--task {name}: {first[0]} and {file} do not agree; say which: --task FILE.yaml")
+    return first[1] if first else None
+
+
+def check_runs(task: Task, origin: str) -> None:
+    """Refuse a task whose name has runs with other columns or classes; its files may have moved.
+
+    Raises:
+        ValueError: With both.
+    """
+    for file, other in runs_of(task.name).items():
+        if (task.text, task.label, task.labels, task.kind) != (other.text, other.label, other.labels, other.kind):
+            raise ValueError(
+                f"{origin}: has other columns or classes than the task of the same name in {file}; give another name"
+            )
+
+
+def check_flags(task: Task, flags: Mapping[str, Any]) -> None:
+    """Refuse flags that say something else of a task than is known.
+
+    Raises:
+        ValueError: The flag, and what is known.
+    """
+    known = dict(zip(("split", "split_seed"), task.held_out or (), strict=False))
+    for key, value in flags.items():
+        if key not in known:
+            why = "leave the flag out" if task.name in TASKS else "give --train_file, or a task file, too"
+            raise ValueError(f"--{key} {value}: does not belong to the task {task.name}; {why}")
+        if value != known[key]:
+            raise ValueError(f"--{key} {value}: the runs of {task.name} have {known[key]}; leave the flag out")
