@@ -17,7 +17,7 @@ from pathlib import Path
 
 from fine_tune.compare.suite import LAST_ONLY, Suite, apply_settings, parse_rows, parse_seeds, plan_all
 from fine_tune.flags.parser import Parser, usage_errors
-from fine_tune.flags.shared import DEVICE, TASK
+from fine_tune.flags.shared import DEVICE, TASK, whole_path
 from fine_tune.tasks.named import task_named
 from fine_tune.train.methods import METHODS
 
@@ -81,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             duration={"epoch": args.epoch, "total_step": args.total_step}, split=args.dataset or task.dev[0],
             select=select, ckpt_step=args.ckpt_step if select else LAST_ONLY, device_id=args.device_id,
             overwrite=args.overwrite, report_only=args.report_only, jobs=args.jobs,
+            task_flag=whole_path(args.task) if task.files and args.task != task.name else task.name,
         )  # fmt: skip
         plan_all(suite, rows, suite.ckpt_step)  # bad values end it here
         with train.locked(suite, parser.command) as lock:

@@ -39,6 +39,7 @@ from fine_tune.run.history import read_runs, read_scores
 from fine_tune.run.optim import Part, Updater
 from fine_tune.run.state import Snapshot
 from fine_tune.tasks.download import unpack
+from fine_tune.tasks.named import task_named
 from fine_tune.tasks.rows import read_split
 from fine_tune.tasks.table import TASKS
 from fine_tune.teacher.bank import is_there
@@ -121,14 +122,87 @@ def test_tables_in_any_encoding_are_read_as_they_are_meant_or_refused(task, case
     assert not sound or found == want
 
 
-CONFIG = json.dumps({
-    "experiment": "x", "model": "bert", "task": "sst2", "num_class": 2, "max_seq_len": 24, "dropout": 0.1, "lr": 1e-3,
-}).encode()  # fmt: skip
 ANY = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=5,
 )
+OWN = b"""train: train.csv
+dev: train.csv
+text: [a, b]
+label: colour
+labels: [red, 'yes', "no"]
+kind: single
+metrics: [accuracy, f1]
+"""
+CSV = b'a,b,colour\r\none,"two, ""three""",red\r\n"four\nfive",six,yes\r\nseven,eight,no\r\n'
+
+
+def whole_task(file: Path) -> None:
+    """Read a task file and all of its rows; what is wrong is told in one line."""
+    try:
+        task = task_named(str(file))
+        for split in task.splits:
+            read_split(task, split)
+    except (ValueError, OSError) as error:
+        assert "\n" not in str(error) and file.parent.name in str(error), repr(error)
+        raise
+
+
+@pytest.mark.parametrize("suffix", ["yaml", "csv", "tsv", "jsonl", "parquet"])
+@given(cases=st.data())
+@fuzz
+def test_damaged_files_of_a_users_own_task_are_read_or_refused(suffix, cases, data):
+    folder = data.root / "rows"
+    folder.mkdir(exist_ok=True)
+    rows = [{"a": "one", "b": "two", "colour": "red"}, {"a": "three \u00e9", "b": "four", "colour": "no"}] * 3
+    sound = {
+        "yaml": OWN,
+        "csv": CSV,
+        "tsv": b'a\tb\tcolour\none\t"two\tred\nthree\tfour\tyes\n',
+        "jsonl": "".join(json.dumps(row) + "\n" for row in rows).encode(),
+    }.get(suffix) or parquet_of(tuple(map(tuple, map(dict.items, rows))))
+    content = cases.draw(spoiled(sound))
+    task = OWN if suffix == "yaml" else OWN.replace(b"train.csv", f"train.{suffix}".encode())
+    keep = cases.draw(st.booleans()) or suffix == "yaml"  # else kind and labels are read off the rows
+    task = task if keep else task.partition(b"labels")[0]
+    (folder / "mine.yaml").write_bytes(content if suffix == "yaml" else task)
+    (folder / f"train.{'csv' if suffix == 'yaml' else suffix}").write_bytes(CSV if suffix == "yaml" else content)
+    read_or_refused(lambda: whole_task(folder / "mine.yaml"), content == sound)
+
+
+@functools.cache
+def parquet_of(rows: tuple) -> bytes:
+    """A sound Parquet file."""
+    pyarrow = pytest.importorskip("pyarrow", reason="Parquet needs it")
+    from pyarrow import parquet
+
+    buffer = io.BytesIO()
+    parquet.write_table(pyarrow.Table.from_pylist([dict(row) for row in rows]), buffer)
+    return buffer.getvalue()
+
+
+@given(cases=st.data())
+@fuzz
+def test_task_files_with_any_values_are_read_or_refused(cases, data):
+    folder = data.root / "rows"
+    folder.mkdir(exist_ok=True)
+    (folder / "train.csv").write_bytes(CSV)
+    values = {"train": "train.csv", "dev": "train.csv", "text": ["a", "b"], "label": "colour"}
+    keys = ("name", "test", "labels", "kind", "metrics", "names", "split", "split_seed", *values)
+    value = st.sampled_from(["red", "train.csv", "multi", "regression", ["a"], ["yes", "no", "red"], 0.5]) | ANY
+    for key in cases.draw(st.lists(st.sampled_from(keys), max_size=3)):
+        values[key] = cases.draw(value)
+    as_run = cases.draw(st.booleans())
+    values |= {"test_labels": cases.draw(ANY)} if as_run else {}
+    file = folder / ("task.json" if as_run else "mine.yaml")
+    file.write_text(json.dumps(values), encoding="utf-8")
+    read_or_refused(lambda: whole_task(file))
+
+
+CONFIG = json.dumps({
+    "experiment": "x", "model": "bert", "task": "sst2", "num_class": 2, "max_seq_len": 24, "dropout": 0.1, "lr": 1e-3,
+}).encode()  # fmt: skip
 
 
 @given(cases=st.data())

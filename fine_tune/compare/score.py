@@ -47,7 +47,7 @@ def score_slice(suite: Suite, runs: Sequence[Run], lock: int) -> None:
     """Score all checkpoints of runs on `train_select`, where that is missing."""
     for run in runs:
         if not all(file.is_file() for file in slice_files(run).values()) and not suite.report_only:
-            words = ["--experiment", run.experiment, "--task", suite.task.name, "--dataset", "train_select"]
+            words = ["--experiment", run.experiment, "--task", suite.task_flag, "--dataset", "train_select"]
             words += [] if suite.device_id is None else ["--device_id", str(suite.device_id)]
             call(suite, "run_fine_tune_eval", words, f"{run.experiment}-train_select", "scores", lock)
 

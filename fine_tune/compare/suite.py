@@ -13,8 +13,6 @@ from fine_tune.files import digest, read_json
 from fine_tune.flags.parser import Parser
 from fine_tune.flags.shared import RunConfig, SourceConfig
 from fine_tune.path import experiment_name, run_dir, suite_dir
-from fine_tune.tasks.named import of_runs
-from fine_tune.tasks.own import TASK_JSON
 from fine_tune.tasks.table import AUGMENTED, Task
 from fine_tune.train.methods import METHODS, Method, method_named, method_parser
 
@@ -66,6 +64,7 @@ class Suite:
         overwrite: Replace runs that were made otherwise.
         report_only: Nothing is trained, scored or timed.
         jobs: Runs at a time.
+        task_flag: What the runs are given as their task: its name, or a task file.
     """
 
     name: str
@@ -81,9 +80,11 @@ class Suite:
     overwrite: bool
     report_only: bool
     jobs: int = 1
+    task_flag: str = ""
 
     def __post_init__(self) -> None:
         self.folder = suite_dir(self.name)
+        self.task_flag = self.task_flag or self.task.name
         home = run_dir(self.teacher["teacher_exp"], self.teacher["tmodel"], self.task.name)
         self.teacher_sha256 = digest(home / f"model-{self.teacher['tckpt']}.pt")
         if self.split not in self.task.dev:
@@ -93,10 +94,6 @@ class Suite:
         if not (deciding in ("accuracy", "pearson", "micro_f1") or (two and deciding in ("f1", "matthews"))):
             told = f"{self.task.name} is decided by {deciding} of {self.task.num_class} classes"
             raise ValueError(f"{told}, for which pairs are not tested; name another first in metrics: of its task file")
-        if self.task.files and self.task != of_runs(self.task.name):
-            raise ValueError(
-                f"--task {self.task.name}: the task file says other than {home / TASK_JSON}, of the teacher"
-            )
         if not self.report_only:
             self.task.file(self.split)
 
@@ -248,7 +245,7 @@ def plan(suite: Suite, row: Row, seed: int, ckpt_step: int | None) -> Run:
         taught = {"teacher_exp": f"{suite.name}-{row.after}-{seed}", "tmodel": earlier.settings.get("model", "bert")}
     elif follows(row):
         raise ValueError(f"row {row.name}: say which row it continues: --set {row.name}.after=OTHER")
-    values = {"experiment": experiment, "task": suite.task.name, **suite.teacher, "seed": seed, "dataset": split}
+    values = {"experiment": experiment, "task": suite.task_flag, **suite.teacher, "seed": seed, "dataset": split}
     values |= suite.duration | {"ckpt_step": ckpt_step, "device_id": suite.device_id}
     values["src_experiment"] = taught["teacher_exp"]
     if ("run_fine_tune_gen_logits",) in row.method.files:
@@ -262,8 +259,8 @@ def plan(suite: Suite, row: Row, seed: int, ckpt_step: int | None) -> Run:
         words += [f"--{key}"] if value == "true" else [f"--{key}", value]
     args = parser.parse_args(words)
     folder = parser.flags(args)[RunConfig].folder
-    asked = vars(args) | {"script": row.method.script, "teacher_sha256": suite.teacher_sha256}
-    about = {"experiment": taught["teacher_exp"], "model": taught["tmodel"], "task": suite.task.name, "dataset": split}
+    asked = vars(args) | {"task": suite.task.name, "script": row.method.script, "teacher_sha256": suite.teacher_sha256}
+    about = {"experiment": taught["teacher_exp"], "model": taught["tmodel"], "task": suite.task_flag, "dataset": split}
     about |= {"ckpt": taught.get("tckpt"), "device_id": suite.device_id}
     of = [word for key, value in about.items() if value is not None for word in (f"--{key}", str(value))]
     files = [(script, [*of, *own]) for script, *own in row.method.files]

@@ -13,6 +13,7 @@ from fine_tune.flags.option import DEVICE_ID, FRACTION, NOT_NEGATIVE, POSITIVE, 
 from fine_tune.hub import lasting
 from fine_tune.path import ARCHITECTURES, PROJECT, TRANSFORMERS, expanded, experiment_name, run_dir
 from fine_tune.tasks.named import task_named
+from fine_tune.tasks.own import FLAGS
 from fine_tune.tasks.table import TASKS
 
 
@@ -41,10 +42,8 @@ class FilesConfig(Checked):
 
     def own_task(self) -> dict[str, object]:
         """Give what flags say, by the keys of a task file."""
-        said: dict[str, object] = {"train": self.train_file, "dev": self.validation_file, "test": self.test_file}
-        said["text"] = None if self.text_column_names is None else self.text_column_names.split(",")
-        said |= {"label": self.label_column_name, "split": self.split, "split_seed": self.split_seed}
-        return {key: value for key, value in said.items() if value is not None}
+        said = {key: value for key, name in FLAGS.items() if (value := getattr(self, name)) is not None}
+        return said | ({"text": said["text"].split(",")} if "text" in said else {})
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fine_tune.path import data_dir, expanded
-from fine_tune.tasks.own import TASK_JSON, own_task, read_task_file, task_of
+from fine_tune.tasks.own import FLAGS, TASK_JSON, own_task, read_task_file, task_of
 from fine_tune.tasks.table import TASKS, Task
 
 READ: dict[tuple[Path, str], Task] = {}
@@ -26,7 +26,7 @@ def task_named(name: str, flags: Mapping[str, Any] | None = None) -> Task:
     flags = flags or {}
     file = expanded(name) if name.endswith((".yaml", ".yml", f"/{TASK_JSON}")) else None
     if file and (beside := [key for key in flags if not key.startswith("split")]):
-        raise ValueError(f"--task {name}: has a task file, in which {beside[0]} can stand; leave the flag out")
+        raise ValueError(f"--task {name}: says it all; leave --{FLAGS[beside[0]]} out")
     if file or "train" in flags:
         task = (
             read_task_file(file.resolve(), flags) if file else own_task({"name": name, **flags}, Path.cwd(), "--task")
@@ -87,7 +87,7 @@ def check_flags(task: Task, flags: Mapping[str, Any]) -> None:
     known = dict(zip(("split", "split_seed"), task.held_out or (), strict=False))
     for key, value in flags.items():
         if key not in known:
-            why = "leave the flag out" if task.name in TASKS else "give --train_file, or a task file, too"
-            raise ValueError(f"--{key} {value}: does not belong to the task {task.name}; {why}")
+            why = "is one of this project; leave the flag out" if task.name in TASKS else "needs --train_file, too"
+            raise ValueError(f"--{FLAGS[key]}: the task {task.name} {why}")
         if value != known[key]:
             raise ValueError(f"--{key} {value}: the runs of {task.name} have {known[key]}; leave the flag out")

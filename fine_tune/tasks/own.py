@@ -19,6 +19,16 @@ from fine_tune.tasks.table import TASKS, Task
 TASK_JSON = "task.json"
 SPLITS = ("train", "dev", "test")
 KEYS = (*SPLITS, "name", "text", "label", "labels", "kind", "metrics", "names", "split", "split_seed")
+FLAGS = {
+    "train": "train_file",
+    "dev": "validation_file",
+    "test": "test_file",
+    "text": "text_column_names",
+    "label": "label_column_name",
+    "split": "split",
+    "split_seed": "split_seed",
+}
+"""Flags in the words of HuggingFace's scripts, by the keys that they stand for."""
 LISTS = ("text", "labels", "metrics", "names")
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 METRICS = {

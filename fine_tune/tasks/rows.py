@@ -158,8 +158,6 @@ def _parquet(file: Path, needed: Sequence[str]) -> Records:
         header = list(opened.schema_arrow.names)
         _check_header(file, header, needed)
         table = opened.read(columns=list(needed) or None).to_pylist()
-    except OSError:
-        raise
     except Exception as error:  # a damaged file can raise any of Python's
         told = str(file) in str(error)
         raise ValueError(first_line(error) if told else f"{file}: not Parquet: {first_line(error)}") from None
