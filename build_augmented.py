@@ -10,6 +10,7 @@ gives the same file for any number of processes; interrupted, the same command g
 """
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -47,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         from fine_tune.glove.stream import augment_and_tell
         from fine_tune.tasks.rows import read_split
 
-        texts = [row.text[0] for row in read_split(task, task.splits[0])]
+        rows = read_split(task, task.splits[0])
+        texts = [re.sub(r"[\t\n]", " ", row.text[0]) for row in rows]  # what a line of the output cannot hold
         file = task.augmented_file()
         file.parent.mkdir(parents=True, exist_ok=True)
         augment_and_tell(lambda: iter(texts), file, flags[AugmentConfig], crew.analyzer, crew, header=task.text[0])

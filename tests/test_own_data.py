@@ -12,6 +12,7 @@ import torch
 from conftest import sentence
 from methods import METHODS, STAGED, own_words
 
+from fine_tune.compare import statistics
 from fine_tune.losses import hard_target_loss, soft_target_loss
 from fine_tune.scores.metrics import decide, metric
 from fine_tune.tasks import named
@@ -318,10 +319,11 @@ def test_a_suite_compares_methods_on_own_rows(kind, own, run, refused, encoder, 
     file = own(kind)
     run("run_fine_tune", "--experiment", "teacher", "--task", file, "--ptrain_ver", encoder, *TUNE)
     named.READ.clear()
-    words = ("--suite", "s", "--teacher_exp", "teacher", "--seeds", "1,2", "--total_step", 2, "--device_id", -1)
+    words = ("--suite", "s", "--teacher_exp", "teacher", "--seeds", 1, "--total_step", 2, "--device_id", -1)
     words += ("--methods", "kd,fine_tune", "--set", "batch_size=8")
     run("run_suite", *words, "--task", file)
     table = pd.read_csv(data.root / "suites/s/report.csv")
+    assert task_of(data.run("s-kd-1", "mine")) == task_of(data.run("teacher", "mine"))
     assert list(table["row"]) == ["teacher", "kd", "fine_tune"]
     assert ("micro_f1" if kind == "multi" else "accuracy") in table.columns
     assert "mcnemar_p_seed_1" in pd.read_csv(data.root / "suites/s/pairs.csv").columns
@@ -330,7 +332,7 @@ def test_a_suite_compares_methods_on_own_rows(kind, own, run, refused, encoder, 
 
 
 @pytest.mark.slow
-def test_a_run_is_resumed_tried_and_augmented(own, run, encoder, data, capsys):
+def test_a_run_is_tried_and_resumed_where_its_files_have_moved(own, run, encoder, data, capsys):
     file = own("multi")
     base = ("--task", file, "--ptrain_ver", encoder, *TUNE)
     run("run_fine_tune", "--experiment", "t", *base, "--dry_run")
@@ -343,6 +345,26 @@ def test_a_run_is_resumed_tried_and_augmented(own, run, encoder, data, capsys):
     assert "complete" in capsys.readouterr().out
 
 
+def test_augmented_rows_are_written_into_the_data_folder(own, run, encoder, data):
+    """A text may have line breaks; nothing is put beside the user's files."""
+    file = own("multi")
+    write(file.parent / "train.csv", 24, a=lambda row: f"{sentence(row)}\n{two(row)}", colour=several)
+    run("run_fine_tune", "--experiment", "teacher", "--task", file, "--ptrain_ver", encoder, *TUNE)
+    before = set(file.parent.iterdir())
+    run("build_augmented", "--task", file, "--n_iter", 2, "--analyzer", "none")
+    assert set(file.parent.iterdir()) == before and data.file("mine/augmented.tsv").is_file()
+    assert [row.label for row in read_split(task_named("mine"), "augmented")][:1] == [None]
+    words = ("--teacher_exp", "teacher", "--task", "mine", "--dataset", "augmented", "--hard_weight", 0)
+    run("run_kd_distil", "--experiment", "s", *words, *QUICK)
+
+
+def test_a_table_that_was_quoted_is_told(own, caplog):
+    file = own("pair", "tsv")
+    write(file.parent / "train.tsv", 24, a=lambda row: f'say "{row}"', b=two, colour=colour)
+    assert read_split(task_named(str(file)), "train")[0].text[0] == '"say ""0"""'
+    assert [line for line in caplog.messages if "24 rows look quoted" in line]
+
+
 TOLD = {
     "near duplicates": ("pair", lambda row: ["Yes", " yes", "no"][row % 3], "differ in case and blanks"),
     "rare": (
@@ -350,6 +372,7 @@ TOLD = {
         lambda row: "blue" if row % 100 == 3 else ["red", "green"][row % 2],
         "fewer than 5 rows: blue (1)",
     ),
+    "one or several": ("pair", lambda row: ["a", "a|b", "b"][row % 3], "write kind: multi if | stands between"),
     "scores or classes": ("pair", lambda row: row % 4, "write kind: regression if these are scores"),
 }
 
@@ -529,6 +552,18 @@ def test_losses_of_several_labels_are_those_of_numpy():
     assert soft_target_loss(torch.tensor(s), torch.tensor(t), temperature, multi=True).item() == pytest.approx(soft)
     large = torch.tensor([[200.0, -200.0]])
     assert torch.isfinite(soft_target_loss(large, -large, 1.0, multi=True))
+
+
+@pytest.mark.parametrize("shape", [(), (3,)])
+def test_resampled_f1_is_that_of_the_rows_that_were_drawn(shape):
+    draw = np.random.default_rng(1)
+    gold, guess = draw.integers(0, 2, (20, *shape)), draw.integers(0, 2, (2, 1, 20, *shape))
+    found = statistics.resample_f1(gold, guess, resamples=5, seed=3)
+    drawn = np.random.default_rng(3).multinomial(20, [1 / 20] * 20, size=5)
+    for counts, scores in zip(drawn, found, strict=True):
+        rows = np.repeat(np.arange(20), counts)
+        want = [metric("micro_f1" if shape else "f1")(gold[rows], run[0, rows]) for run in guess]
+        assert scores == pytest.approx(want)
 
 
 def test_decisions_and_metrics_of_several_labels():

@@ -245,7 +245,7 @@ def plan(suite: Suite, row: Row, seed: int, ckpt_step: int | None) -> Run:
         taught = {"teacher_exp": f"{suite.name}-{row.after}-{seed}", "tmodel": earlier.settings.get("model", "bert")}
     elif follows(row):
         raise ValueError(f"row {row.name}: say which row it continues: --set {row.name}.after=OTHER")
-    values = {"experiment": experiment, "task": suite.task_flag, **suite.teacher, "seed": seed, "dataset": split}
+    values = {"experiment": experiment, "task": suite.task.name, **suite.teacher, "seed": seed, "dataset": split}
     values |= suite.duration | {"ckpt_step": ckpt_step, "device_id": suite.device_id}
     values["src_experiment"] = taught["teacher_exp"]
     if ("run_fine_tune_gen_logits",) in row.method.files:
@@ -259,7 +259,8 @@ def plan(suite: Suite, row: Row, seed: int, ckpt_step: int | None) -> Run:
         words += [f"--{key}"] if value == "true" else [f"--{key}", value]
     args = parser.parse_args(words)
     folder = parser.flags(args)[RunConfig].folder
-    asked = vars(args) | {"task": suite.task.name, "script": row.method.script, "teacher_sha256": suite.teacher_sha256}
+    words[words.index("--task") + 1] = suite.task_flag
+    asked = vars(args) | {"script": row.method.script, "teacher_sha256": suite.teacher_sha256}
     about = {"experiment": taught["teacher_exp"], "model": taught["tmodel"], "task": suite.task_flag, "dataset": split}
     about |= {"ckpt": taught.get("tckpt"), "device_id": suite.device_id}
     of = [word for key, value in about.items() if value is not None for word in (f"--{key}", str(value))]

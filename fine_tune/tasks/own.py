@@ -13,7 +13,7 @@ from typing import Any
 
 from fine_tune.files import fault, first_line, read_json
 from fine_tune.path import expanded
-from fine_tune.tasks.rows import RowError, label_words, records
+from fine_tune.tasks.rows import SEVERAL, RowError, label_words, records
 from fine_tune.tasks.table import TASKS, Task
 
 TASK_JSON = "task.json"
@@ -299,8 +299,12 @@ def said(task: Task) -> str:
     if task.regression:
         return f"scores of {task.label!r}"
     what = f"{task.num_class} {'labels, any of which may hold,' if task.multi else 'classes'} of {task.label!r}"
-    whole = not task.multi and task.num_class > 2 and all(word.lstrip("-").isdecimal() for word in task.labels)
-    return f"{what}: {some(task.labels)}" + ("; write kind: regression if these are scores" if whole else "")
+    cure = ""
+    if not task.multi and task.num_class > 2 and all(word.lstrip("-").isdecimal() for word in task.labels):
+        cure = "; write kind: regression if these are scores"
+    if not task.multi and any(SEVERAL in word for word in task.labels):
+        cure = f"; write kind: multi if {SEVERAL} stands between several labels"
+    return f"{what}: {some(task.labels)}{cure}"
 
 
 def some(words: Sequence[str], most: int = 20) -> str:

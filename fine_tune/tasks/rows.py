@@ -65,6 +65,10 @@ def read_split(task: Task, split: str) -> list[Row]:
         raise ValueError(f"{file}: no rows" + (f" left: all {skipped} lack fields" if skipped else ""))
     if skipped:
         logger.warning("%s: skipped %d rows with missing fields", file, skipped)
+    if task.files and file.suffix == ".tsv" and (quoted := sum(map(_is_quoted, rows))):
+        logger.warning(
+            "%s: %d rows look quoted, as in CSV; in .tsv a quote is a character: name it .csv?", file, quoted
+        )
     if task.held_out and (split in ("train", "dev") or split in SLICES):
         held = _held_out(rows, *task.held_out)
         rows = [row for number, row in enumerate(rows) if (number in held) == (split == "dev")]
@@ -172,6 +176,11 @@ def _check_header(file: Path, header: Sequence[str], needed: Sequence[str], inde
         raise ValueError(f"{file}:1: {what}{cure if file.suffix == '.csv' else ''}")
     if twice := [name for name in (*needed, index) if header.count(str(name)) > 1]:
         raise ValueError(f"{file}:1: the column {twice[0]} stands twice; which one is meant? Remove the other")
+
+
+def _is_quoted(row: Row) -> bool:
+    """Whether a text looks as CSV writes one that has quotes in it."""
+    return any(text[:1] == text[-1:] == '"' and '""' in text[1:-1] for text in row.text)
 
 
 def same_text(text: Sequence[str]) -> tuple[str, ...]:
