@@ -72,6 +72,7 @@ def parsed(group, *argv, prefix=""):
 
 CONTRASTS = (ContrastConfig, LayerContrastConfig)
 BAD = [
+    (RunConfig, "split", (0.0, 1.0)), (RunConfig, "split_seed", (-1, 2**63)),
     (RunConfig, "seed", (-1,)), (RunConfig, "batch_size", (0, -8)), (RunConfig, "accum_step", (0, -1)),
     (Pace, "log_step", (0,)), (Pace, "ckpt_step", (0,)), (Pace, "state_step", (0,)), (Pace, "keep_last", (0,)),
     (RunConfig, "device_id", (-2,)),
@@ -232,6 +233,7 @@ def test_every_group_is_taken_by_a_script():
     declared = {thing for module in modules for thing in vars(module).values() if isinstance(thing, type)}
     assert {group for group in declared if issubclass(group, Checked)} - {
         Checked,
+        shared.FilesConfig,
         methods.NegativesConfig,
         methods.ShareConfig,
     } == set(ALL)

@@ -23,6 +23,7 @@ NOT_NEGATIVE = Check(lambda value: value >= 0, "must be >= 0")
 SEED = Check(lambda value: 0 <= value < 2**63, "must be in 0..2^63-1")
 SEQUENCE = Check(lambda value: value >= 5, "must be >= 5: three special tokens and two words")
 FRACTION = Check(lambda value: 0 <= value < 1, "must be in [0, 1)")
+PART = Check(lambda value: 0 < value < 1, "must be between 0 and 1")
 SHARE = Check(lambda value: 0 <= value <= 1, "must be in [0, 1]")
 DEVICE_ID = Check(lambda value: value >= -1, "must be -1 (CPU) or the number of a GPU")
 

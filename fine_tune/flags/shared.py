@@ -9,7 +9,7 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from fine_tune.flags.option import DEVICE_ID, FRACTION, NOT_NEGATIVE, POSITIVE, SEED, SEQUENCE, Checked, flag
+from fine_tune.flags.option import DEVICE_ID, FRACTION, NOT_NEGATIVE, PART, POSITIVE, SEED, SEQUENCE, Checked, flag
 from fine_tune.hub import lasting
 from fine_tune.path import ARCHITECTURES, PROJECT, TRANSFORMERS, expanded, experiment_name, run_dir
 from fine_tune.tasks.named import task_named
@@ -37,7 +37,7 @@ class FilesConfig(Checked):
     test_file: str | None = flag("rows of your own to predict", None, spell=whole_path)
     text_column_names: str | None = flag("column of the text, or both of a pair, a,b (default: sentence)", None)
     label_column_name: str | None = flag("column of the label (default: label)", None)
-    split: float | None = flag("hold out this share of your own training rows, where there is no dev file", None)
+    split: float | None = flag("hold out this share of your own training rows, where there is no dev file", None, PART)
     split_seed: int | None = flag("seed of what is held out (default: 42)", None, SEED)
 
     def own_task(self) -> dict[str, object]:
