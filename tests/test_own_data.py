@@ -1,6 +1,7 @@
 """Tests of a user's own rows: task files and flags, formats, what is told, all methods, all kinds of labels."""
 
 import csv
+import itertools
 import json
 import logging
 from pathlib import Path
@@ -14,6 +15,7 @@ from methods import METHODS, STAGED, own_words
 
 from fine_tune.compare import statistics
 from fine_tune.losses import hard_target_loss, soft_target_loss
+from fine_tune.run.teacher_check import better_order, fault
 from fine_tune.scores.metrics import decide, metric
 from fine_tune.tasks import named
 from fine_tune.tasks.named import task_named
@@ -169,6 +171,19 @@ def test_rows_held_out_are_a_function_of_the_seed_and_equal_texts_stay_together(
     assert {path.name for path in file.parent.iterdir()} == {
         "train.csv", "dev.csv", "test.csv", "pairs.csv", "mine.yaml"
     }  # fmt: skip
+
+
+def test_a_text_that_is_most_of_the_rows_is_not_held_out(own):
+    """Nor all rows but none; where all texts are the same, none can be."""
+    file = own("pair")
+    write(file.parent / "train.csv", 40, a=lambda row: sentence(0 if row < 30 else row), b=lambda _: "x", colour=colour)
+    for share, most in (("0.1", 4), ("0.001", 1), ("0.999", 39)):
+        file.write_text(f"train: train.csv\ntext: [a, b]\nlabel: colour\nsplit: {share}\n", encoding="utf-8")
+        task = task_named(str(file))
+        assert 0 < len(read_split(task, "dev")) <= most and len(read_split(task, "train")) > 0
+    write(file.parent / "train.csv", 40, a=lambda _: "x", b=lambda _: "x", colour=colour)
+    with pytest.raises(ValueError, match=r"train.csv: all rows have the same text"):
+        read_split(task, "dev")
 
 
 def test_a_split_from_the_command_line_is_that_of_later_runs(own, run, refused, encoder, data):
@@ -443,6 +458,7 @@ def test_bad_rows_are_located(what, own):
 
 
 WRONG_TASKS = {
+    "a run's key": (SOUND + "test_labels: true\n", "unknown key 'test_labels'"),
     "unknown key": (SOUND + "seperator: x\n", "unknown key 'seperator'; the keys are train"),
     "twice": (SOUND + "label: a\n", "the key 'label' stands twice"),
     "not YAML": (SOUND + "labels: [a\n", "not YAML"),
@@ -564,6 +580,34 @@ def test_resampled_f1_is_that_of_the_rows_that_were_drawn(shape):
         rows = np.repeat(np.arange(20), counts)
         want = [metric("micro_f1" if shape else "f1")(gold[rows], run[0, rows]) for run in guess]
         assert scores == pytest.approx(want)
+
+
+def test_a_teacher_of_several_labels_is_refused_if_it_knows_none():
+    draw = np.random.default_rng(0)
+    gold = draw.integers(0, 2, (400, 3)).astype(float)
+    noisy = np.where(draw.random(gold.shape) < 0.2, 1 - gold, gold)
+    assert fault(MULTI, gold, noisy, None) is None
+    one = np.stack([noisy[:, 0], np.zeros(400), np.zeros(400)], 1)
+    assert fault(MULTI, gold, one, None) is None
+    for guess in (draw.permutation(gold), np.zeros((400, 3))):
+        assert "nothing to do with the labels" in fault(MULTI, gold, guess, None)
+    assert "0.900 is recorded" in fault(MULTI, gold, noisy, 0.9)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4, 5])
+def test_the_better_order_of_classes_is_the_best_of_all(classes):
+    draw = np.random.default_rng(classes)
+    order = draw.permutation(classes)
+    gold = draw.integers(0, classes, 300)
+    guess = np.where(draw.random(300) < 0.2, draw.integers(0, classes, 300), order.argsort()[gold])
+    best = max(itertools.permutations(range(classes)), key=lambda way: (np.array(way)[guess] == gold).sum())
+    found = better_order(classes, gold, guess)
+    assert tuple(found) == best if (order != range(classes)).any() else found is None
+
+
+def test_many_classes_are_put_in_order_at_once():
+    gold = np.arange(600) % 40
+    assert better_order(40, gold, (gold + 1) % 40) == [(number - 1) % 40 for number in range(40)]
 
 
 def test_decisions_and_metrics_of_several_labels():

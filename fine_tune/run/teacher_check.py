@@ -124,7 +124,8 @@ def fault(task: Task, gold: Answers, guess: Answers, told: float | None, idle: f
     same = not np.ptp(guess, axis=0).any()
     guesses = same or p_as_low(task, max(seen, told or 0), weak, len(gold)) < RARE
     if len(gold) >= (ENOUGH // 2 if same else ENOUGH) and chance > DOUBT and guesses and (told or 0) < weak:
-        common = "" if task.regression else f", the largest class alone {idle:.3f}"
+        largest = "most frequent set of labels" if task.multi else "largest class"
+        common = "" if task.regression else f", the {largest} alone {idle:.3f}"
         what = f"its answers have nothing to do with the labels; was it fine-tuned on {task.name}?"
         return f"{name} {seen:.3f}{common}: {what} Train it longer, or take another checkpoint (--tckpt)"
     return None

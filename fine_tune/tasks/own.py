@@ -62,7 +62,7 @@ def read_task_file(file: Path, more: Mapping[str, Any]) -> Task:
     values = read_json(file) if file.suffix == ".json" else _read_yaml(file)
     if twice := sorted(key for key in more if key in values and str(values[key]) != str(more[key])):
         raise ValueError(f"--{twice[0]} {more[twice[0]]}: {file} has {twice[0]} {reprlib.repr(values[twice[0]])}")
-    return own_task({"name": file.stem, **values, **more}, file.parent, str(file))
+    return own_task({"name": file.stem, **values, **more}, file.parent, str(file), kept=file.suffix == ".json")
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
@@ -87,19 +87,20 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     return values
 
 
-def own_task(values: Mapping[str, Any], base: Path, where: str) -> Task:
+def own_task(values: Mapping[str, Any], base: Path, where: str, kept: bool = False) -> Task:
     """Make a task of the values of a task file; what is left open is read off the training rows.
 
     Args:
         values: By key.
         base: Folder that paths are relative to.
         where: What the values are from, for messages.
+        kept: They are a run's copy: all is settled, and its files need not be there.
 
     Raises:
         ValueError: `where: reason`, or `file:line: reason` of the rows.
         OSError: A file is not there.
     """
-    plain = {key: _plain(key, value, where) for key, value in values.items() if key != "test_labels"}
+    plain = {key: _plain(key, value, where) for key, value in values.items() if not (kept and key == "test_labels")}
     name = _name(plain["name"], where)
     files = {split: _file(split, plain[split], base, where) for split in SPLITS if split in plain}
     if "train" not in files:
@@ -108,7 +109,6 @@ def own_task(values: Mapping[str, Any], base: Path, where: str) -> Task:
     text, label = tuple(plain.get("text", ["sentence"])), plain.get("label", "label")
     if not 1 <= len(text) <= 2 or len({*text, label}) < len(text) + 1:
         raise ValueError(f"{where}: text must name one column or two, other than the label's, got {', '.join(text)}")
-    kept = "test_labels" in values  # a run's copy: settled
     if not kept:
         for split, file in files.items():
             _check_columns(file, (*text, *([label] if split != "test" else [])))
@@ -126,7 +126,7 @@ def own_task(values: Mapping[str, Any], base: Path, where: str) -> Task:
         if "test" in files else (),
         files=tuple((split, str(file)) for split, file in files.items()),
         multi=kind == "multi", held_out=held_out,
-        test_labels=bool(values["test_labels"]) if kept else "test" in files and _has_labels(files["test"], label),
+        test_labels=bool(values.get("test_labels")) if kept else "test" in files and _has_labels(files["test"], label),
     )  # fmt: skip
 
 

@@ -70,7 +70,7 @@ def read_split(task: Task, split: str) -> list[Row]:
             "%s: %d rows look quoted, as in CSV; in .tsv a quote is a character: name it .csv?", file, quoted
         )
     if task.held_out and (split in ("train", "dev") or split in SLICES):
-        held = _held_out(rows, *task.held_out)
+        held = _held_out(file, rows, *task.held_out)
         rows = [row for number, row in enumerate(rows) if (number in held) == (split == "dev")]
     return _slice(rows, split) if split in SLICES else rows
 
@@ -188,7 +188,7 @@ def same_text(text: Sequence[str]) -> tuple[str, ...]:
     return tuple(" ".join(each.split()).casefold() for each in text)
 
 
-def _held_out(rows: list[Row], share: float, seed: int) -> set[int]:
+def _held_out(file: Path, rows: list[Row], share: float, seed: int) -> set[int]:
     """Draw the numbers of the rows that are held out; equal texts stay together, on one side."""
     import numpy as np
 
@@ -196,12 +196,13 @@ def _held_out(rows: list[Row], share: float, seed: int) -> set[int]:
     for number, row in enumerate(rows):
         groups.setdefault(same_text(row.text), []).append(number)
     if len(groups) < 2:
-        raise ValueError("all rows have the same text: none can be held out")
-    members, held, wanted = list(groups.values()), set[int](), max(1, round(share * len(rows)))
-    for group in np.random.default_rng(seed).permutation(len(members))[:-1].tolist():  # one is left to train on
-        if len(held) >= wanted:
-            break
-        held.update(members[group])
+        raise ValueError(f"{file}: all rows have the same text: none can be held out")
+    wanted, held, members = min(max(1, round(share * len(rows))), len(rows) - 1), set[int](), list(groups.values())
+    order = np.random.default_rng(seed).permutation(len(members)).tolist()
+    small = [number for number in order if len(members[number]) <= wanted]
+    for number in small or order[:1]:
+        if not held or len(held) + len(members[number]) <= wanted:
+            held.update(members[number])
     return held
 
 
