@@ -173,6 +173,14 @@ def test_rows_held_out_are_a_function_of_the_seed_and_equal_texts_stay_together(
     }  # fmt: skip
 
 
+def test_a_folder_as_glue_has_it_without_dev_is_read(data, tmp_path):
+    text = "train: fine_tune/SST-2/train.tsv\nsplit: 0.25\n"
+    (tmp_path / "mysst.yaml").write_text(text, encoding="utf-8")
+    task, official = task_named(str(tmp_path / "mysst.yaml")), read_split(TASKS["sst2"], "train")
+    rows = sorted([*read_split(task, "train"), *read_split(task, "dev")], key=lambda row: int(row.id))
+    assert rows == official and len(read_split(task, "dev")) == 6 and task.labels == ("0", "1")
+
+
 def test_a_text_that_is_most_of_the_rows_is_not_held_out(own):
     """Nor all rows but none; where all texts are the same, none can be."""
     file = own("pair")
@@ -212,7 +220,7 @@ TAUGHT = {**{name: (script, *words) for name, (script, words) in METHODS.items()
 """Script and flags of every method."""
 SINGLE = {name for name in STAGED if "glove" in name or "densenet" in name}
 """Networks on word vectors read single texts."""
-FAST = {("pair", "lad"), ("pair", "kd"), ("multi", "kd"), ("regression", "kd")}
+FAST = {("pair", "lad"), ("multi", "kd")}
 CASES = [
     *(("pair", name) for name in TAUGHT if name not in SINGLE),
     *(("multi", name) for name in ("lad", "pkd-hidden", "alp-kd", "kd", "fine_tune", "offline", "match", "match_hidden",
@@ -342,6 +350,7 @@ def test_a_suite_compares_methods_on_own_rows(kind, own, run, refused, encoder, 
     assert list(table["row"]) == ["teacher", "kd", "fine_tune"]
     assert ("micro_f1" if kind == "multi" else "accuracy") in table.columns
     assert "mcnemar_p_seed_1" in pd.read_csv(data.root / "suites/s/pairs.csv").columns
+    run("run_suite", *words, "--task", "mine", "--report_only")
     file.write_text(file.read_text() + "metrics: [macro_f1]\n", encoding="utf-8")
     assert "macro_f1" in refused("run_suite", *words, "--task", file)
 
@@ -463,8 +472,8 @@ WRONG_TASKS = {
     "twice": (SOUND + "label: a\n", "the key 'label' stands twice"),
     "not YAML": (SOUND + "labels: [a\n", "not YAML"),
     "a list": ("- a\n- b\n", "must hold lines such as"),
-    "name": (SOUND + "name: my task\n", "write name: mytask"),
-    "name of the table": (SOUND + "name: SST2\n", "the name of a task of this project"),
+    "name": (SOUND + "name: my task\n", "must be letters and digits, such as mytask"),
+    "name of the table": (SOUND + "name: SST2\n", "name SST2 is that of a task of this project"),
     "three texts": (SOUND.replace("[a, b]", "[a, b, c]"), "text must name one column or two"),
     "label as text": (SOUND.replace("[a, b]", "[a, colour]"), "other than the label's"),
     "kind": (SOUND + "kind: binary\n", "kind must be one of single, multi, regression, got binary"),

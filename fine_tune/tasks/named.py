@@ -28,10 +28,12 @@ def task_named(name: str, flags: Mapping[str, Any] | None = None) -> Task:
     if file and (beside := [key for key in flags if not key.startswith("split")]):
         raise ValueError(f"--task {name}: says it all; leave --{FLAGS[beside[0]]} out")
     if file or "train" in flags:
-        task = (
-            read_task_file(file.resolve(), flags) if file else own_task({"name": name, **flags}, Path.cwd(), "--task")
-        )
-        check_runs(task, str(file or f"--train_file {flags['train']}"))
+        origin = str(file or f"--train_file {flags['train']}")
+        if file:
+            task = read_task_file(file.resolve(), flags)
+        else:
+            task = own_task({"name": name, **flags}, Path.cwd(), origin)
+        check_runs(task, origin)
         READ[data_dir(), task.name] = task
         return task
     found = TASKS.get(name.lower()) or TASKS.get(name.lower().replace("-", "")) or READ.get((data_dir(), name))

@@ -147,10 +147,10 @@ def _plain(key: str, value: Any, where: str) -> Any:
 def _name(name: str, where: str) -> str:
     """Check a task's name."""
     if not re.fullmatch("[A-Za-z0-9]+", name):
-        cure = f"name: {re.sub('[^A-Za-z0-9]', '', name) or 'mine'}"
-        raise ValueError(f"{where}: the name of a task is letters and digits, got {name!r}; write {cure}")
+        such = re.sub("[^A-Za-z0-9]", "", name) or "mine"
+        raise ValueError(f"{where}: the task's name must be letters and digits, such as {such}, got {name!r}")
     if name.lower() in TASKS:
-        raise ValueError(f"{where}: {name} is the name of a task of this project; give another: name: my{name}")
+        raise ValueError(f"{where}: name {name} is that of a task of this project; take another, such as my{name}")
     return name
 
 
