@@ -5,7 +5,10 @@ import re
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
-TRANSFORMERS = ("bert", "albert")
+TRANSFORMERS = ("bert", "albert", "roberta", "xlm-roberta", "electra", "distilbert", "mpnet", "deberta", "deberta-v2")
+"""Families of encoders, by transformers' names for them; what is particular about each: `model.architectures`."""
+STUDENTS = TRANSFORMERS[:2]
+"""Students of any teacher."""
 NETWORKS = ("glove-cnn", "densenet-cnn", "densenet-dsa")
 """On word vectors."""
 ARCHITECTURES = (*TRANSFORMERS, *NETWORKS)

@@ -128,16 +128,25 @@ class TeacherRef(Checked):
     """The fine-tuned teacher."""
 
     teacher_exp: str = flag("learn from the teacher of this experiment name")
-    tmodel: str = flag("architecture of the teacher", "bert", choices=TRANSFORMERS)
+    tmodel: str | None = flag(
+        "architecture of the teacher (default: that of its run, a bert if there are several)",
+        None,
+        choices=TRANSFORMERS,
+    )
     tckpt: int | None = flag("checkpoint of the teacher to use (default: its last)", None, NOT_NEGATIVE)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        experiment_name(self.teacher_exp, self.tmodel, "", "--teacher_exp")
+        experiment_name(self.teacher_exp, "", "", "--teacher_exp")
+
+    def architecture(self, task: str) -> str:
+        """Architecture of the teacher: what was given, or else the first of which there is a run, or else a bert."""
+        there = (model for model in TRANSFORMERS if run_dir(self.teacher_exp, model, task).is_dir())
+        return self.tmodel or next(there, TRANSFORMERS[0])
 
     def folder(self, task: str) -> Path:
         """Folder of the teacher's run."""
-        return run_dir(self.teacher_exp, self.tmodel, task)
+        return run_dir(self.teacher_exp, self.architecture(task), task)
 
 
 @dataclass(frozen=True)
@@ -346,6 +355,26 @@ class EvalConfig(Checked):
     def folder(self) -> Path:
         """Folder of the run."""
         return run_dir(self.experiment, self.model, self.task)
+
+
+@dataclass(frozen=True)
+class ImportConfig(Checked):
+    """The classifier to import."""
+
+    experiment: str = flag("name the run; its folder is <experiment>_<architecture>_<task>")
+    task: str = flag(TASK, alias=("task_name",))
+    ptrain_ver: str = flag(
+        "a classifier that is fine-tuned on the task, a hub name or a local folder", alias=("model_name_or_path",),
+        spell=lasting,
+    )  # fmt: skip
+    model: str | None = flag("refuse one of another architecture (default: any)", None, choices=TRANSFORMERS)
+    max_seq_len: int = flag("tokens per input at most", 128, SEQUENCE, alias=("max_seq_length",))
+    overwrite: bool = flag("replace an existing run of the same name", False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "task", task_named(self.task).name)
+        experiment_name(self.experiment, "", "")
 
 
 @dataclass(frozen=True)

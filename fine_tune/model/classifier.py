@@ -1,19 +1,26 @@
-"""An encoder with a classifier on its pooled output, or on its first token where it has no pooler: teacher and student.
+"""An encoder with a classifier on its pooled output: teacher and student.
+
+The pooled output is that of the encoder's pooler; where it has none, that of a linear map and the activation of its
+family's classifiers (`architectures`), or else the first token.
 
 Shapes: B batch, S tokens, D width, C classes, L layers. Source: Devlin et al. 2019; released code, whose state-dict
 names are kept: `encoder.` + transformers' names, `linear_layer.weight`, `linear_layer.bias`.
 
-Departure: `--dropout` sets the encoder's and the classifier's dropout alike.
+Departures: `--dropout` sets the encoder's and the classifier's dropout alike. The library drops states before the first
+map of some heads, too; here dropout is before the last one only.
 """
 
 import inspect
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.activations import get_activation
 
+from fine_tune.hardware.cpu.kernels import ATTENTION
 from fine_tune.hardware.precision import autocast
+from fine_tune.model.architectures import FAMILIES, LAYERS, setting
 from fine_tune.model.part import TrainedPart
 
 
@@ -31,39 +38,38 @@ class Output(NamedTuple):
 
 
 class Classifier(TrainedPart):
-    """Encoder, dropout, linear layer; the latter starts as N(0, 0.02^2), its bias as 0.
+    """Encoder, dropout, linear layer; the latter starts as N(0, 0.02^2), its bias as 0, and so does `dense`, if any.
 
     Args:
-        encoder: Any that `AutoModel` loads; the states of all layers are known of those in `LAYERS`.
+        encoder: Any that `AutoModel` loads; the states of all layers are known of those in `FAMILIES`.
         num_class: C; 1 for regression.
         dropout: Probability before the linear layer.
+        dense: Where the encoder has no pooler, have the linear map and activation of its family's classifiers instead;
+            otherwise the linear layer reads the first token.
     """
 
     product_dtype = torch.float32
     """Of the matrix products, see `precision`; parameters that learn and logits stay float32."""
 
-    def __init__(self, encoder: PreTrainedModel, num_class: int, dropout: float) -> None:
+    def __init__(self, encoder: PreTrainedModel, num_class: int, dropout: float, dense: bool = False) -> None:
         super().__init__()
         self.encoder = encoder
         self.dropout = nn.Dropout(dropout)
-        self.linear_layer = nn.Linear(encoder.config.hidden_size, num_class)
-        nn.init.normal_(self.linear_layer.weight, std=0.02)
-        nn.init.zeros_(self.linear_layer.bias)
+        self.linear_layer = linear(encoder.config.hidden_size, num_class)
+        self.dense: nn.Linear | None = None
+        family = FAMILIES.get(encoder.config.model_type)
+        if dense and family and family.activation:
+            self.dense = linear(encoder.config.hidden_size, encoder.config.hidden_size)
+            self.activation = get_activation(getattr(encoder.config, "pooler_hidden_act", family.activation))
         self.kept: list[Tensor] = []
         self.takes = frozenset(inspect.signature(encoder.forward).parameters)
-        self.known = bool(encoder_layers(encoder))
+        self.ready_mask = encoder.config.model_type in ATTENTION
         for layer in encoder_layers(encoder):
-            layer.register_forward_pre_hook(self.keep_embedding)
-            layer.register_forward_hook(self.keep)
+            layer.register_forward_pre_hook(self.keep)
 
-    def keep_embedding(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        """Store what the first layer is given: the embedding output."""
-        if not self.kept:
-            self.kept.append(inputs[0])
-
-    def keep(self, layer: nn.Module, inputs: object, states: Tensor) -> None:
-        """Store what a layer returned; transformers' own recording would split a compiled layer in two."""
-        self.kept.append(states)
+    def keep(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        """Store what a layer is given; transformers' own recording would split a compiled layer in two."""
+        self.kept.append(inputs[0])
 
     @property
     def num_layers(self) -> int:
@@ -74,6 +80,11 @@ class Classifier(TrainedPart):
     def width(self) -> int:
         """D."""
         return int(self.encoder.config.hidden_size)
+
+    @property
+    def inner(self) -> int:
+        """F, the width of the feed-forward layers."""
+        return int(setting(self.encoder.config, "intermediate_size"))
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor) -> Output:
         """Classify a batch; every argument is (B, S), the mask may be None if there is no padding."""
@@ -89,7 +100,7 @@ class Classifier(TrainedPart):
             arguments["token_type_ids"] = token_type_ids
         if self.encoder.config._attn_implementation == "by_length":
             arguments["lengths"] = None if attention_mask is None else attention_mask.sum(1).int().tolist()
-        elif attention_mask is not None and self.known:
+        elif attention_mask is not None and self.ready_mask:
             # Ready as (B, 1, S, S): the library tests a (B, S) mask for padding, and a GPU would have to wait for it.
             arguments["attention_mask"] = attention_mask.bool()[:, None, None, :].expand(-1, 1, input_ids.shape[1], -1)
         elif "attention_mask" in self.takes:
@@ -98,7 +109,7 @@ class Classifier(TrainedPart):
             self.kept.clear()
             made = self.encoder(**arguments)
         # An encoder of sentences gives (B, D).
-        states = tuple(self.kept) or (made[:, None] if isinstance(made, Tensor) else made.last_hidden_state,)
+        states = (*self.kept, made[:, None] if isinstance(made, Tensor) else made.last_hidden_state)
         self.kept.clear()
         return states
 
@@ -113,17 +124,24 @@ class Classifier(TrainedPart):
         return logits.float()
 
     def pooled(self, first: Tensor) -> Tensor:
-        """Pool the last layer's [CLS] states (B, D) by a linear layer and tanh, as pre-trained: (B, D)."""
+        """Pool the last layer's [CLS] states (B, D) by a linear layer and an activation: (B, D)."""
         pooler = getattr(self.encoder, "pooler", None)
-        if pooler is None:
-            return first
         with autocast(first.device, self.product_dtype):
+            if self.dense is not None:
+                return cast(Tensor, self.activation(self.dense(first)))
+            if pooler is None:
+                return first
             albert = hasattr(self.encoder, "pooler_activation")
             made: Tensor = self.encoder.pooler_activation(pooler(first)) if albert else pooler(first.unsqueeze(1))
         return made
 
 
-LAYERS = {"BertLayer", "AlbertLayer", "RobertaLayer", "XLMRobertaLayer", "ElectraLayer", "TransformerBlock"}
+def linear(inputs: int, outputs: int) -> nn.Linear:
+    """Make a linear map that starts as N(0, 0.02^2), its bias as 0."""
+    made = nn.Linear(inputs, outputs)
+    nn.init.normal_(made.weight, std=0.02)
+    nn.init.zeros_(made.bias)
+    return made
 
 
 def encoder_layers(encoder: nn.Module) -> list[nn.Module]:

@@ -3,8 +3,10 @@
 Departure from the released code: a student's shape is read off its checkpoint where its `config.json` does not say.
 """
 
+import copy
 import logging
 import re
+from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -26,6 +28,7 @@ from fine_tune.files import first_line
 from fine_tune.flags.shared import SizesConfig
 from fine_tune.hub import CONFIG, folder_fault, located, missing, weight_files
 from fine_tune.model import words
+from fine_tune.model.architectures import first_position, set_settings, setting
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +59,9 @@ BODY = re.compile(r"(^|\.)(embeddings|encoder)\.(?!position_ids)")
 def with_dropout(config: PreTrainedConfig, dropout: float) -> PreTrainedConfig:
     """Set every dropout probability of an architecture."""
     config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
-    if hasattr(config, "dropout"):
-        config.dropout = dropout
+    for name in ("dropout", "attention_dropout"):
+        if hasattr(config, name):
+            setattr(config, name, dropout)
     return config
 
 
@@ -82,6 +86,8 @@ def check_settings(config: PreTrainedConfig) -> None:
         raise UnsupportedError(f"its weights are quantised ({kind}); give the encoder in full precision")
     if getattr(config, "is_decoder", False):
         raise UnsupportedError("is_decoder: a model that reads from left to right only is no encoder")
+    if (layers := getattr(config, "num_hidden_layers", 0)) > MOST_LAYERS:
+        raise UnsupportedError(f"an encoder of {layers} layers; is its configuration damaged?")
 
 
 def pretrained_encoder(name: str, dropout: float | None = None, flag: str = "--ptrain_ver") -> PreTrainedModel:
@@ -90,13 +96,45 @@ def pretrained_encoder(name: str, dropout: float | None = None, flag: str = "--p
     Raises:
         ValueError: There is no such encoder within reach, or its weights are damaged or incomplete.
     """
+
+    def prepare(config: PreTrainedConfig) -> None:
+        if dropout is not None:
+            with_dropout(config, dropout)
+
+    encoder, info = from_library(AutoModel, name, prepare, flag)
+    if unused := sorted(filter(BODY.search, info["unexpected_keys"])):
+        logger.warning("%s: %d weights are not used, %s among them", name, len(unused), unused[0])
+    absent = sorted(info["missing_keys"])
+    if any("pooler" not in key for key in absent):
+        raise ValueError(f"{flag} {name!r}: {len(absent)} weights are missing, {absent[0]} among them")
+    if absent:
+        logger.warning("%s has no pooler (%s): it starts at random", name, ", ".join(absent))
+    return encoder
+
+
+def from_library(
+    kind: Any, name: str, prepare: Callable[[PreTrainedConfig], None], flag: str = "--ptrain_ver"
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """Load a model from a hub name or a local folder, in float32; whatever the library raises becomes one line.
+
+    Args:
+        kind: The class of the library that finds the model's own: `AutoModel`, say.
+        name: Its name.
+        prepare: Checks or changes its configuration, before its weights are read.
+        flag: The flag that names it.
+
+    Returns:
+        The model, and what the library says of its weights: `missing_keys`, `unexpected_keys`.
+
+    Raises:
+        ValueError: There is no such model within reach, or it cannot be used.
+    """
     source, options = located(name)
     try:
         config = AutoConfig.from_pretrained(source, **options)
-        if dropout is not None:
-            with_dropout(config, dropout)
         check_settings(config)
-        encoder, info = AutoModel.from_pretrained(
+        prepare(config)
+        model, info = kind.from_pretrained(
             source, config=config, dtype=torch.float32, output_loading_info=True, **options
         )
     except UnsupportedError as error:
@@ -107,14 +145,7 @@ def pretrained_encoder(name: str, dropout: float | None = None, flag: str = "--p
         raise ValueError(f"{flag} {name!r}: {why}") from None
     except Exception as error:  # a stranger's folder can make the library raise any of Python's
         raise ValueError(f"{flag} {name!r}: {missing(name, error, CONFIG + weight_files(Path(source)))}") from None
-    if unused := sorted(filter(BODY.search, info["unexpected_keys"])):
-        logger.warning("%s: %d weights are not used, %s among them", name, len(unused), unused[0])
-    absent = sorted(info["missing_keys"])
-    if any("pooler" not in key for key in absent):
-        raise ValueError(f"{flag} {name!r}: {len(absent)} weights are missing, {absent[0]} among them")
-    if absent:
-        logger.warning("%s has no pooler (%s): it starts at random", name, ", ".join(absent))
-    return encoder
+    return model, info
 
 
 def empty_encoder(
@@ -202,10 +233,24 @@ def config_of_released(state: dict[str, Tensor], values: dict[str, Any]) -> PreT
 def student_encoder(
     source: PreTrainedConfig, sizes: dict[str, int | None], dropout: float, kind: str = "bert"
 ) -> PreTrainedModel:
-    """Build a BERT or an ALBERT with random weights and the architecture of `source`, but for the given `sizes`."""
-    values = {name: getattr(source, name) for name in BERT_SIZES}
-    values |= {name: size for name, size in sizes.items() if size is not None}
-    config = AlbertConfig(**values) if kind == "albert" else BertConfig(**values)
+    """Build an encoder with random weights and the architecture of `source`, but for the given `sizes`.
+
+    Its kind is that of `source`, or it is a BERT or an ALBERT that takes from `source` what it has, too. Positions are
+    counted in tokens.
+    """
+    given = {name: size for name, size in sizes.items() if size is not None}
+    values = {name: setting(source, name) for name in BERT_SIZES} | given
+    if kind == "albert":
+        config: PreTrainedConfig = AlbertConfig(**values)
+    elif kind == "bert":
+        config = BertConfig(**values)
+    else:
+        config = copy.deepcopy(source)
+        if getattr(config, "max_relative_positions", 1) < 1:  # DeBERTa: as far as positions go, which may be fewer here
+            config.max_relative_positions = config.max_position_embeddings
+        set_settings(config, given)
+        if "max_position_embeddings" in given:
+            config.max_position_embeddings += first_position(config)
     return AutoModel.from_config(with_dropout(config, dropout), dtype=torch.float32)
 
 

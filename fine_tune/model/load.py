@@ -14,6 +14,7 @@ from fine_tune.data.tokens import Split, load_tokenizer
 from fine_tune.files import first_line
 from fine_tune.flags.saved import load_config
 from fine_tune.flags.shared import TeacherRef
+from fine_tune.model.architectures import positions, setting
 from fine_tune.model.checkpoint import fill, load_state, pick_checkpoint
 from fine_tune.model.classifier import Classifier
 from fine_tune.model.encoder import empty_encoder, pretrained_encoder
@@ -48,7 +49,7 @@ def load_run(experiment: str, model: str, task: Task, step: int | None, ptrain_v
 
     Args:
         experiment: Name of the run.
-        model: `bert` or `albert`.
+        model: Its architecture.
         task: Its task.
         step: Checkpoint; None for the last.
         ptrain_ver: Tokenizer to use in place of the run's own.
@@ -75,8 +76,9 @@ def load_folder(folder: Path, values: dict[str, Any], step: int | None, ptrain_v
     step = pick_checkpoint(folder, step, flag)
     file = folder / f"model-{step}.pt"
     state = load_state(file)
+    dense = "dense.weight" in state
     network = build_for(state, file, lambda: Classifier(
-        empty_encoder(folder, values, state, ptrain_ver), values["num_class"], values["dropout"]
+        empty_encoder(folder, values, state, ptrain_ver), values["num_class"], values["dropout"], dense
     ))  # fmt: skip
     own = str(folder / "tokenizer") if has_own_tokenizer(folder) else None
     name = ptrain_ver or own or values.get("ptrain_ver")
@@ -134,9 +136,9 @@ def has_own_tokenizer(folder: Path) -> bool:
 
 def load_teacher(ref: TeacherRef, task: Task, ptrain_ver: str | None) -> Loaded:
     """Load the teacher; a released one may need `ptrain_ver` for its tokenizer."""
-    if has_own_tokenizer(run_dir(ref.teacher_exp, ref.tmodel, task.name)):
+    if has_own_tokenizer(ref.folder(task.name)):
         ptrain_ver = None
-    return load_run(ref.teacher_exp, ref.tmodel, task, ref.tckpt, ptrain_ver, "--tckpt")
+    return load_run(ref.teacher_exp, ref.architecture(task.name), task, ref.tckpt, ptrain_ver, "--tckpt")
 
 
 def check_length(model: Classifier, max_seq_len: int) -> None:
@@ -145,9 +147,9 @@ def check_length(model: Classifier, max_seq_len: int) -> None:
     Raises:
         ValueError: They are.
     """
-    positions = model.encoder.config.max_position_embeddings
-    if max_seq_len > positions:
-        raise ValueError(f"--max_seq_len {max_seq_len}: the encoder has {positions} positions")
+    known = positions(model.encoder.config)
+    if max_seq_len > known:
+        raise ValueError(f"--max_seq_len {max_seq_len}: the encoder has {known} positions")
 
 
 def check_segments(model: Classifier, rows: Split, name: str = "type_vocab_size") -> None:
@@ -156,8 +158,8 @@ def check_segments(model: Classifier, rows: Split, name: str = "type_vocab_size"
     Raises:
         ValueError: They have, with the `name` of what decides.
     """
-    segments, known = 1 + int(rows.token_type_ids.max()), model.encoder.config.type_vocab_size
-    if segments > known:
+    segments, known = 1 + int(rows.token_type_ids.max()), setting(model.encoder.config, "type_vocab_size")
+    if segments > known > 0:  # some families embed none
         raise ValueError(f"{name} {known}: {rows.task.name} has {segments} segments, the model embeds {known}")
 
 
@@ -172,7 +174,7 @@ def fresh_teacher(
     encoder = pretrained_encoder(ptrain_ver, dropout)
     if encoder.config.model_type != architecture:
         raise ValueError(f"--model {architecture}: {ptrain_ver!r} is of the architecture {encoder.config.model_type}")
-    model = Classifier(encoder, task.num_class, dropout)
+    model = Classifier(encoder, task.num_class, dropout, dense=True)
     tokenizer = load_tokenizer(ptrain_ver)
     check_tokenizer(model, tokenizer, ptrain_ver)
     return model, tokenizer

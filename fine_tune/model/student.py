@@ -9,12 +9,14 @@ from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerFast
 from fine_tune.data.tokens import load_tokenizer, same_tokens
 from fine_tune.flags.shared import InitConfig, SizesConfig, StudentConfig
 from fine_tune.layer_map import LayerMap, layer_map
+from fine_tune.model.architectures import FAMILIES, setting
 from fine_tune.model.classifier import Classifier
 from fine_tune.model.copy_layers import init_attention, init_student
 from fine_tune.model.encoder import pretrained_encoder, sized_encoder, student_encoder, with_dropout
 from fine_tune.model.load import Loaded, has_own_tokenizer, load_run
 from fine_tune.model.part import TrainedPart
 from fine_tune.model.projection import ProjectedStudent
+from fine_tune.path import STUDENTS
 from fine_tune.tasks.named import task_named
 from fine_tune.tasks.table import Task
 
@@ -40,9 +42,15 @@ def settled_sizes(cfg: StudentConfig, architecture: str, teacher: Loaded) -> Stu
     Raises:
         ValueError: Sizes that disagree with the teacher or with each other.
     """
-    if architecture == "bert" and cfg.d_emb:
-        raise ValueError(f"--d_emb {cfg.d_emb}: a BERT's embeddings are as wide as its states; leave it out")
     config = teacher.model.encoder.config
+    if architecture not in (*STUDENTS, config.model_type):
+        kinds = ", ".join(dict.fromkeys((*STUDENTS, config.model_type)))
+        raise ValueError(f"--model {architecture}: a student of a {config.model_type} is one of {kinds}")
+    if architecture not in ("albert", "electra") and cfg.d_emb:
+        raise ValueError(f"--d_emb {cfg.d_emb}: a {architecture}'s embeddings are as wide as its states; leave it out")
+    segments = setting(config, "type_vocab_size") or (2 if architecture in STUDENTS else None)
+    if cfg.type_vocab_size and not segments:
+        raise ValueError(f"--type_vocab_size {cfg.type_vocab_size}: {architecture} embeds no segments; leave it out")
     task = task_named(teacher.config["task"])
     if cfg.max_seq_len not in (None, teacher.max_seq_len):
         raise ValueError(f"--max_seq_len {cfg.max_seq_len}: the teacher's is {teacher.max_seq_len}")
@@ -52,10 +60,10 @@ def settled_sizes(cfg: StudentConfig, architecture: str, teacher: Loaded) -> Stu
         max_seq_len=teacher.max_seq_len,
         num_hidden_layers=cfg.num_hidden_layers or max(1, config.num_hidden_layers // 2),
         d_model=cfg.d_model or config.hidden_size,
-        d_ff=cfg.d_ff or config.intermediate_size,
+        d_ff=cfg.d_ff or setting(config, "intermediate_size"),
         d_emb=cfg.d_emb or (128 if architecture == "albert" else None),
         num_attention_heads=cfg.num_attention_heads or config.num_attention_heads,
-        type_vocab_size=cfg.type_vocab_size or config.type_vocab_size,
+        type_vocab_size=cfg.type_vocab_size or segments,
     )
     assert sizes.d_model and sizes.num_attention_heads
     if sizes.d_model % sizes.num_attention_heads:
@@ -76,7 +84,7 @@ def new_student(
         cfg: Sizes and start.
         teacher: Its teacher.
         named: Student layers that start from other layers than `--student_init` would give them.
-        architecture: `bert` or `albert`.
+        architecture: `bert`, `albert`, or that of the teacher.
         tokenizer: Its tokenizer, None for the teacher's; embeddings of other tokens are not copied.
 
     Returns:
@@ -100,27 +108,30 @@ def new_student(
     if not same:
         sizes |= {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
     encoder = student_encoder(teacher.model.encoder.config, sizes, cfg.dropout, architecture)
-    student = Classifier(encoder, cfg.num_class, cfg.dropout)
+    student = Classifier(encoder, cfg.num_class, cfg.dropout, teacher.model.dense is not None)
     if cfg.student_init == "random":
         unused = cfg.ptrain_ver and has_own_tokenizer(teacher.folder)
         if unused or not cfg.init_embeddings or cfg.init_from == "pretrained":
             raise ValueError("--student_init random copies nothing: no --init_from, --no_init_embeddings, --ptrain_ver")
         return student, {"everything": "random"}
-    if architecture != "bert":
+    if architecture == "albert":
         raise ValueError(
             f"--model {architecture}: its layers share one set of weights, so none are copied; {COPY_NOTHING}"
         )
-    source, words = source_encoder(cfg, teacher, tokenizer)
+    source, words = source_encoder(cfg, teacher, tokenizer, architecture)
     layers = layer_map(cfg.student_init, source.config.num_hidden_layers, cfg.num_hidden_layers) | (named or {})
     alike = same_tokens(words, tokenizer)
     origin = init_student(student.encoder, source, layers, cfg.init_embeddings and alike)
+    if student.dense and teacher.model.dense and source is teacher.model.encoder:
+        student.dense.load_state_dict(teacher.model.dense.state_dict())
+        origin["pooler"] = "copied"
     return student, {"source": cfg.init_from} | origin | {"classifier": "random"}
 
 
 def with_new_dropout(model: Classifier, dropout: float) -> Classifier:
     """Build a model anew, to be trained, with its weights and another dropout."""
     encoder = AutoModel.from_config(with_dropout(copy.deepcopy(model.encoder.config), dropout), dtype=torch.float32)
-    anew = Classifier(encoder, model.linear_layer.out_features, dropout)
+    anew = Classifier(encoder, model.linear_layer.out_features, dropout, model.dense is not None)
     anew.load_state_dict(model.state_dict(), assign=True)
     return anew
 
@@ -203,7 +214,7 @@ def matched_to(student: Classifier, width: int) -> tuple[TrainedPart, Origin]:
 
 
 def source_encoder(
-    cfg: StudentConfig, teacher: Loaded, tokenizer: PreTrainedTokenizerFast
+    cfg: StudentConfig, teacher: Loaded, tokenizer: PreTrainedTokenizerFast, architecture: str
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """Give the encoder that a student's weights are copied from, and its tokens: the teacher's, or the pre-trained one.
 
@@ -228,8 +239,10 @@ def source_encoder(
             "use --student_init random"
         )
     kind, heads = source.config.model_type, source.config.num_attention_heads
-    if kind != "bert":
-        raise ValueError(f"the weights of an encoder of the architecture {kind} do not fit a bert; {COPY_NOTHING}")
+    if kind != architecture and (architecture != "bert" or FAMILIES[kind].as_bert is None):
+        raise ValueError(
+            f"the weights of an encoder of the architecture {kind} do not fit a {architecture}; {COPY_NOTHING}"
+        )
     if heads != cfg.num_attention_heads:
         raise ValueError(
             f"--num_attention_heads {cfg.num_attention_heads}: weights of {heads} cannot be copied; {COPY_NOTHING}"

@@ -47,7 +47,7 @@ def needed(parts: Iterable[TrainedPart], teacher: Classifier | None, tokens: NDA
         total += MOMENTS * sum(weights.numel() for weights in part.parameters() if weights.requires_grad)
         model = without_projection(part)
         if isinstance(model, Classifier):
-            width, inner, layers = model.width, int(model.encoder.config.intermediate_size), model.num_layers
+            width, inner, layers = model.width, model.inner, model.num_layers
             stored = STORED[0] * width + STORED[1] * inner
             kept = 0.0 if speed.gradient_checkpointing else layers * min(most, LONG * mean)
             passing = PASSING[0] * width + PASSING[1] * inner
@@ -55,7 +55,7 @@ def needed(parts: Iterable[TrainedPart], teacher: Classifier | None, tokens: NDA
         else:
             total += 4 * most * OTHER * sum(weights.shape[0] for weights in part.parameters() if weights.ndim == 2)
     if teacher:
-        width, inner = teacher.width, int(teacher.encoder.config.intermediate_size)
+        width, inner = teacher.width, teacher.inner
         total += 4 * most * (teacher.num_layers * width + PASSING[0] * width + PASSING[1] * inner)
     return round(total)
 

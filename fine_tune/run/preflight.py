@@ -126,7 +126,7 @@ def check_size(teacher: Classifier, student: Classifier) -> None:
     """
     size, shape = [], []
     for model in (teacher, student):
-        layers, width, inner = model.num_layers, model.width, int(model.encoder.config.intermediate_size)
+        layers, width, inner = model.num_layers, model.width, model.inner
         size.append(layers * (4 * width * width + 2 * width * inner))
         shape.append(f"{layers} layers of width {width} and {inner}")
     if size[1] > size[0]:

@@ -24,7 +24,7 @@ from fine_tune.hardware.device import Devices
 from fine_tune.model.classifier import Classifier
 from fine_tune.model.load import Loaded, check_length, fresh_teacher, has_own_tokenizer, load_run, load_teacher
 from fine_tune.model.student import class_count, settled_sizes, sized_student, with_new_dropout
-from fine_tune.path import TRANSFORMERS
+from fine_tune.path import STUDENTS, TRANSFORMERS
 from fine_tune.run import preflight
 from fine_tune.tasks.table import Task
 
@@ -69,7 +69,7 @@ def read_teacher(settings: Settings) -> Source:
     teacher = load_teacher(ref, task, sizes.ptrain_ver)
     tokenizer = load_tokenizer(sizes.tokenizer, "--tokenizer") if sizes.tokenizer else teacher.tokenizer
     settled = (
-        dataclasses.replace(ref, tckpt=teacher.step),
+        dataclasses.replace(ref, tckpt=teacher.step, tmodel=teacher.config["model"]),
         settled_sizes(sizes, flags[RunConfig].model, teacher),
     )
     return Source(
@@ -108,7 +108,7 @@ def read_student(settings: Settings) -> Source:
     teacher = None
     if ref:
         teacher = load_teacher(ref, task, source.ptrain_ver)
-        settled += (dataclasses.replace(ref, tckpt=teacher.step),)
+        settled += (dataclasses.replace(ref, tckpt=teacher.step, tmodel=teacher.config["model"]),)
         made_from["teacher_sha256"] = teacher.checkpoint
 
     def check(rows: Split) -> None:
@@ -144,7 +144,7 @@ def read_sizes(settings: Settings) -> Source:
     """
     flags, task, _ = settings
     cfg, sizes = flags[RunConfig], flags[SizesConfig]
-    expect_kind(cfg.model, TRANSFORMERS)
+    expect_kind(cfg.model, STUDENTS)
     file = task.file(cfg.dataset)
     if task.is_official(cfg.dataset):
         raise ValueError(

@@ -28,6 +28,10 @@ def use_cpu_kernels(model: nn.Module) -> None:
 
 
 def attend_by_length(encoder: PreTrainedModel) -> None:
-    """Have an encoder attend to rows of different length apart, see `attention.by_length`."""
-    AttentionInterface.register("by_length", by_length)
-    encoder.set_attn_implementation("by_length")
+    """Have an encoder attend to rows of different length apart, see `attention.by_length`.
+
+    Of one whose attention cannot be ours, a row's outputs depend on the padding beside it by rounding.
+    """
+    if encoder.config.model_type in ATTENTION:
+        AttentionInterface.register("by_length", by_length)
+        encoder.set_attn_implementation("by_length")
