@@ -20,6 +20,7 @@ from fine_tune.train.methods import METHODS, method_named, methods_of
 SCRIPTS = sorted(file.stem for file in PROJECT.glob("*.py") if "build_parser(" in file.read_text(encoding="utf-8"))
 OUTLETS = ["run_fine_tune_gen_logits", "build_logitsbank", "build_membank"]
 READ = ["run_fine_tune_eval", "generate_test_prediction", *OUTLETS]
+OTHERS = ["plot_CLS_embedding", "build_augmented", "import_teacher"]
 TRAIN = [name for name in SCRIPTS if name.startswith(("run_", "train_")) and name not in (*READ, "run_suite")]
 GROUPS = (*dict.fromkeys(group for method in METHODS.values() for group in method.groups), TeacherConfig, *SIZED_GROUPS)
 """Every group whose flags can stand in a `config.json`."""
@@ -127,9 +128,9 @@ def test_every_option_has_help_and_is_a_field_or_is_read(script):
         dest = action.dest
         field = dest in FIELDS | OF_THE_PARSER or dest.removeprefix("gate_") in FIELDS
         field |= script == "build_augmented" and dest in AUGMENTING
-        assert (field and script in (*TRAIN, *READ, "plot_CLS_embedding", "build_augmented")) or re.search(
-            rf"\bargs\.{dest}\b|\"{dest}\"", source
-        ), dest
+        assert (field and script in (*TRAIN, *READ, *OTHERS)) or re.search(rf"\bargs\.{dest}\b|\"{dest}\"", source), (
+            dest
+        )
 
 
 def test_every_field_is_an_option_of_some_script():

@@ -36,6 +36,7 @@ class Family(NamedTuple):
         activation: What follows the first map where the encoder has no pooler.
         as_bert: This family's names of a layer's parts by those of a BERT, where they differ; None if a layer computes
             something else, so that its weights would mean nothing in a BERT.
+        half: Whether the library computes it in half precision.
     """
 
     layer: str
@@ -43,6 +44,7 @@ class Family(NamedTuple):
     out: str = "classifier"
     activation: str = ""
     as_bert: Mapping[str, str] | None = None
+    half: bool = True
 
 
 IN_HEAD = ("classifier.dense", "classifier.out_proj")
@@ -54,7 +56,7 @@ FAMILIES = {
     "electra": Family("ElectraLayer", *IN_HEAD, "gelu", SAME),
     "distilbert": Family("TransformerBlock", "pre_classifier", "classifier", "relu", DISTILBERT),
     "mpnet": Family("MPNetLayer", *IN_HEAD),
-    "deberta": Family("DebertaLayer", "pooler.dense", "classifier", "gelu"),
+    "deberta": Family("DebertaLayer", "pooler.dense", "classifier", "gelu", half=False),
     "deberta-v2": Family("DebertaV2Layer", "pooler.dense", "classifier", "gelu"),
 }
 """By the `model_type` of their configuration."""

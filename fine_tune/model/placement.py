@@ -10,6 +10,7 @@ from fine_tune.flags.shared import PrecisionConfig, SpeedConfig
 from fine_tune.hardware.cpu.kernels import use_cpu_kernels
 from fine_tune.hardware.cpu.memory import give_back_gaps
 from fine_tune.hardware.precision import set_precision
+from fine_tune.model.architectures import FAMILIES
 from fine_tune.model.classifier import Classifier, encoder_layers
 from fine_tune.model.projection import without_projection
 
@@ -27,12 +28,17 @@ def place(model: nn.Module, device: torch.device, flags: Flags) -> None:
             precision.
         device: Where it runs.
         flags: Resolved precision, and the wish to recompute or compile layers; without these groups plain float32.
+
+    Raises:
+        ValueError: The library cannot do that with this model.
     """
     precision, speed = flags.get(PrecisionConfig), flags.get(SpeedConfig) or SpeedConfig()
+    classifier, chosen = without_projection(model), (precision and precision.precision) or "fp32"
+    if isinstance(classifier, Classifier) and chosen != "fp32":
+        check_half(classifier, chosen)
     if device.type == "cpu":
         use_cpu_kernels(model)
-    set_precision(model.to(device), (precision and precision.precision) or "fp32")
-    classifier = without_projection(model)
+    set_precision(model.to(device), chosen)
     if isinstance(classifier, Classifier) and classifier.linear_layer.weight.requires_grad:
         if speed.gradient_checkpointing:
             checkpoint_gradients(classifier)
@@ -42,6 +48,17 @@ def place(model: nn.Module, device: torch.device, flags: Flags) -> None:
         alone = [module for module in model.modules() if getattr(module, "compiled_alone", False)]
         for layer in [*encoder_layers(model), *alone]:
             layer.forward = torch.compile(layer.forward, dynamic=True)
+
+
+def check_half(model: Classifier, precision: str) -> None:
+    """Refuse half precision for a family that the library computes in float32 only.
+
+    Raises:
+        ValueError: It is of one.
+    """
+    kind = model.encoder.config.model_type
+    if kind in FAMILIES and not FAMILIES[kind].half:
+        raise ValueError(f"--precision {precision}: the library computes a {kind} in float32 only; leave it out")
 
 
 def checkpoint_gradients(model: Classifier) -> None:

@@ -13,6 +13,8 @@ KERNELS: dict[type[nn.Module], type[nn.Module]] = {nn.Dropout: Dropout, nn.Linea
 """Modules of the libraries, and ours with the same parameters and state."""
 ATTENTION = {"bert", "albert", "roberta", "xlm-roberta", "electra", "distilbert"}
 """Encoders whose attention can be ours: they are given masks that are ready for it."""
+CHANGED_IN_PLACE = {"pos_q_proj"}
+"""Maps whose results the library changes in place (DeBERTa v1), which autograd forbids of ours."""
 
 
 def use_cpu_kernels(model: nn.Module) -> None:
@@ -21,8 +23,9 @@ def use_cpu_kernels(model: nn.Module) -> None:
     A module changes its class in place: ours add no state, and nothing has to be copied or named again.
     """
     AttentionInterface.register("on_cpu", on_cpu)
-    for module in model.modules():
-        module.__class__ = KERNELS.get(type(module), type(module))
+    for name, module in model.named_modules():
+        if name.rpartition(".")[2] not in CHANGED_IN_PLACE:
+            module.__class__ = KERNELS.get(type(module), type(module))
         if isinstance(module, PreTrainedModel) and module.config.model_type in ATTENTION:
             module.set_attn_implementation("on_cpu")
 
