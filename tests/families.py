@@ -89,12 +89,7 @@ def save_classifier(kind: str, folder: Path, classes: int = 2, **settings: Any) 
     return folder
 
 
-METHODS = {
-    "KD": ("run_kd_distil",),
-    "PKD": ("run_pkd_distill",),
-    "LAD": ("run_lad_distil",),
-    "ALP-KD": ("run_alp_distil",),
-}
+METHODS = {"KD": "run_kd_distil", "PKD": "run_pkd_distill", "LAD": "run_lad_distil", "ALP-KD": "run_alp_distil"}
 OWN, BERT = "own family", "BERT"
 COPIES, RANDOM = "trains; layers copied", "trains from a random start; `--student_init even` is refused: {why}"
 EMPTY = {

@@ -33,7 +33,7 @@ class Family(NamedTuple):
         layer: Class of its layers in transformers.
         dense: Where the library's classifier keeps the first map of the head; "" in the encoder's pooler.
         out: Where it keeps the last one.
-        activation: What follows the first map where the encoder has no pooler.
+        activation: What follows the first map where the encoder has no pooler; DeBERTa's stands in its configuration.
         as_bert: This family's names of a layer's parts by those of a BERT, where they differ; None if a layer computes
             something else, so that its weights would mean nothing in a BERT.
         half: Whether the library computes it in half precision.
@@ -47,7 +47,7 @@ class Family(NamedTuple):
     half: bool = True
 
 
-IN_HEAD = ("classifier.dense", "classifier.out_proj")
+IN_HEAD, IN_POOLER = ("classifier.dense", "classifier.out_proj"), "pooler.dense"
 FAMILIES = {
     "bert": Family("BertLayer", as_bert=SAME),
     "albert": Family("AlbertLayer"),
@@ -56,8 +56,8 @@ FAMILIES = {
     "electra": Family("ElectraLayer", *IN_HEAD, "gelu", SAME),
     "distilbert": Family("TransformerBlock", "pre_classifier", "classifier", "relu", DISTILBERT),
     "mpnet": Family("MPNetLayer", *IN_HEAD),
-    "deberta": Family("DebertaLayer", "pooler.dense", "classifier", "gelu", half=False),
-    "deberta-v2": Family("DebertaV2Layer", "pooler.dense", "classifier", "gelu"),
+    "deberta": Family("DebertaLayer", IN_POOLER, half=False),
+    "deberta-v2": Family("DebertaV2Layer", IN_POOLER),
 }
 """By the `model_type` of their configuration."""
 LAYERS = {family.layer for family in FAMILIES.values()}
@@ -80,6 +80,14 @@ def set_settings(config: PreTrainedConfig, values: Mapping[str, Any]) -> None:
     own = OWN_NAMES.get(config.model_type, {})
     for name, value in values.items():
         setattr(config, own.get(name, name), value)
+
+
+def head_activation(config: PreTrainedConfig) -> str:
+    """Name what follows the first map of a head that is no pooler of the encoder's; "" where it is."""
+    family = FAMILIES.get(config.model_type)
+    if family and family.dense == IN_POOLER:
+        return str(config.pooler_hidden_act)
+    return family.activation if family else ""
 
 
 def first_position(config: PreTrainedConfig) -> int:

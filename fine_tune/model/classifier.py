@@ -20,7 +20,7 @@ from transformers.activations import get_activation
 
 from fine_tune.hardware.cpu.kernels import ATTENTION
 from fine_tune.hardware.precision import autocast
-from fine_tune.model.architectures import FAMILIES, LAYERS, setting
+from fine_tune.model.architectures import LAYERS, head_activation, setting
 from fine_tune.model.part import TrainedPart
 
 
@@ -57,10 +57,9 @@ class Classifier(TrainedPart):
         self.dropout = nn.Dropout(dropout)
         self.linear_layer = linear(encoder.config.hidden_size, num_class)
         self.dense: nn.Linear | None = None
-        family = FAMILIES.get(encoder.config.model_type)
-        if dense and family and family.activation:
+        if dense and (activation := head_activation(encoder.config)):
             self.dense = linear(encoder.config.hidden_size, encoder.config.hidden_size)
-            self.activation = get_activation(getattr(encoder.config, "pooler_hidden_act", family.activation))
+            self.activation = get_activation(activation)
         self.kept: list[Tensor] = []
         self.takes = frozenset(inspect.signature(encoder.forward).parameters)
         self.ready_mask = encoder.config.model_type in ATTENTION

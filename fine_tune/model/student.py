@@ -239,7 +239,8 @@ def source_encoder(
             "use --student_init random"
         )
     kind, heads = source.config.model_type, source.config.num_attention_heads
-    if kind != architecture and (architecture != "bert" or FAMILIES[kind].as_bert is None):
+    as_bert = architecture == "bert" and kind in FAMILIES and FAMILIES[kind].as_bert is not None
+    if kind != architecture and not as_bert:
         raise ValueError(
             f"the weights of an encoder of the architecture {kind} do not fit a {architecture}; {COPY_NOTHING}"
         )

@@ -6,10 +6,11 @@
 4. The run's folder is written like that of a run that was trained here; its checkpoint is number 0.
 """
 
+import contextlib
 import dataclasses
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from fine_tune.data.tokens import load_split, load_tokenizer
-from fine_tune.files import digest
+from fine_tune.data.tokens import Split, load_split, load_tokenizer
+from fine_tune.files import digest, first_line
 from fine_tune.flags.shared import ImportConfig
 from fine_tune.hub import WEIGHTS
 from fine_tune.model.architectures import setting
@@ -67,13 +68,16 @@ def import_teacher(cfg: ImportConfig, task: Task, command: Sequence[str]) -> Pat
     check_free(place)
     order = class_order(task, class_names(theirs.config), cfg.ptrain_ver)
     dropout = float(setting(theirs.config, "hidden_dropout_prob"))
-    ours = from_transformers(theirs, dropout, order).eval()
     tokenizer = load_tokenizer(cfg.ptrain_ver)
-    check_tokenizer(ours, tokenizer, cfg.ptrain_ver)
     check_tokens(tokenizer, theirs.config)
-    check_length(ours, cfg.max_seq_len)
     split = first_split(task)
-    gap = largest_difference(theirs, ours, order, tokenizer, task, split, cfg.max_seq_len)
+    with what_cannot_run(cfg.ptrain_ver):
+        ours = from_transformers(theirs, dropout, order).eval()
+        check_tokenizer(ours, tokenizer, cfg.ptrain_ver)
+        check_length(ours, cfg.max_seq_len)
+        rows = load_split(task, split, tokenizer, cfg.max_seq_len)
+        check_segments(ours, rows)
+        gap = largest_difference(theirs, ours, order, tokenizer, rows)
     if not gap <= SAME:  # nor is it a number, if weights are none
         raise ValueError(
             f"--ptrain_ver {cfg.ptrain_ver!r}: its logits on rows of {task.name} {split} differ by {gap:g} from those "
@@ -87,7 +91,7 @@ def import_teacher(cfg: ImportConfig, task: Task, command: Sequence[str]) -> Pat
     devices = {"model": "cpu"}
     open_folder(place, Contents({"config.json": values}, ours, tokenizer, devices, task.labels, command, made_from))
     save_checkpoint(folder, STEP, ours.saved())
-    logger.info("%d rows of %s %s: logits differ by %g at the most", ROWS, task.name, split, gap)
+    logger.info("%d rows of %s %s: logits differ by %g at the most", min(ROWS, len(rows)), task.name, split, gap)
     finish_run(folder)
     return folder
 
@@ -193,22 +197,30 @@ def first_split(task: Task) -> str:
     raise missing
 
 
+@contextlib.contextmanager
+def what_cannot_run(name: str) -> Iterator[None]:
+    """Turn what the library raises inside, of settings of a stranger's that make no sense, into one line.
+
+    Raises:
+        ValueError: It does.
+    """
+    try:
+        yield
+    except (ValueError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise ValueError(f"--ptrain_ver {name!r}: cannot be run: {type(error).__name__}: {first_line(error)}") from None
+
+
 @torch.no_grad()
 def largest_difference(
-    theirs: PreTrainedModel,
-    ours: Classifier,
-    order: Sequence[int],
-    tokenizer: PreTrainedTokenizerFast,
-    task: Task,
-    split: str,
-    max_seq_len: int,
+    theirs: PreTrainedModel, ours: Classifier, order: Sequence[int], tokenizer: PreTrainedTokenizerFast, rows: Split
 ) -> float:
     """Compare logits on some rows: of the library's classifier as its users feed it, and of ours as we feed it."""
-    rows = load_split(task, split, tokenizer, max_seq_len)
-    check_segments(ours, rows)
     asked = min(ROWS, len(rows))
-    columns = [list(column) for column in zip(*(row.text for row in read_split(task, split)[:asked]), strict=True)]
-    given: Any = tokenizer(*columns, truncation=True, max_length=max_seq_len, padding=True, return_tensors="pt")
+    texts = (row.text for row in read_split(rows.task, rows.name)[:asked])
+    columns = [list(column) for column in zip(*texts, strict=True)]
+    given: Any = tokenizer(*columns, truncation=True, max_length=rows.max_seq_len, padding=True, return_tensors="pt")
     told = theirs(**given).logits[:, list(order)]
     return float((told - ours(**rows.inputs(np.arange(asked))).logits).abs().max())
 
