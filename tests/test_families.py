@@ -259,7 +259,7 @@ def cell_command(house: House, kind: str, student: str) -> tuple[Any, ...]:
     ("kind", "student", "method"), [pytest.param(*cell, marks=() if cell in FAST else SLOW) for cell in CELLS]
 )
 def test_every_cell_trains_and_resumes(kind, student, method, house, monkeypatch):
-    """Three steps, killed in the last and resumed; LAD's ends as an uncut one to the last bit. The fast ones check all."""
+    """Three steps, killed in the last and resumed; LAD's ends as an uncut one to the last bit."""
     script = METHODS[method]
     words = cell_command(house, kind, student)
     if (kind, student, method) not in FAST:
@@ -304,7 +304,7 @@ def test_a_student_of_a_third_family_is_refused(house, refused):
 
 SIZES_REFUSED = {
     "segments": ("distilbert", ("--type_vocab_size", 2), "distilbert embeds no segments"),
-    "embeddings": ("roberta", ("--d_emb", 8), "a roberta's embeddings are as wide as its states"),
+    "embeddings": ("roberta", ("--d_emb", 8), "a ROBERTA's embeddings are as wide as its states"),
 }
 
 
