@@ -28,7 +28,7 @@ def build_parser() -> Parser:
     parser.add_argument("--suite", required=True, help="name of the comparison")
     parser.add_argument("--task", required=True, help=TASK)
     parser.add_argument("--teacher_exp", required=True, help="experiment name of the teacher's run")
-    parser.add_argument("--tmodel", default="bert", help="architecture of the teacher (default: bert)")
+    parser.add_argument("--tmodel", help="architecture of the teacher (default: that of its run)")
     parser.add_argument("--tckpt", type=int, help="checkpoint of the teacher (default: its last)")
     parser.add_argument("--methods", required=True, help=f"rows, METHOD or NAME=METHOD, of {', '.join(METHODS)}")
     parser.add_argument("--seeds", required=True, help="seeds of every row, such as 1,2,3")

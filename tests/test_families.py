@@ -302,6 +302,11 @@ def test_a_student_of_a_third_family_is_refused(house, refused):
     assert "--model electra: a student of a roberta is one of bert, albert, roberta" in told
 
 
+def test_a_student_of_logits_in_a_file_is_a_bert_or_an_albert(house, refused):
+    words = ("--experiment", "never", "--model", "roberta", "--dataset", "x_bert_sst2", *QUICK)
+    assert "--model roberta: this script trains bert, albert" in refused("run_fine_tune_distill", *words)
+
+
 SIZES_REFUSED = {
     "segments": ("distilbert", ("--type_vocab_size", 2), "distilbert embeds no segments"),
     "embeddings": ("roberta", ("--d_emb", 8), "a ROBERTA's embeddings are as wide as its states"),

@@ -30,15 +30,15 @@ BATCH_SIZE = 128
 SENTENCES = 200
 
 
-def teacher_flags(teacher_exp: str, tmodel: str, tckpt: int | None, task: Task) -> dict[str, Any]:
-    """Check the flags of the teacher, and settle its checkpoint.
+def teacher_flags(teacher_exp: str, tmodel: str | None, tckpt: int | None, task: Task) -> dict[str, Any]:
+    """Check the flags of the teacher, and settle its architecture and its checkpoint.
 
     Raises:
         ValueError: There is no such architecture, or its configuration is damaged.
         FileNotFoundError: There is no such run or checkpoint.
     """
-    TeacherRef(teacher_exp=teacher_exp, tmodel=tmodel, tckpt=tckpt)
-    folder = run_dir(teacher_exp, tmodel, task.name)
+    ref = TeacherRef(teacher_exp=teacher_exp, tmodel=tmodel, tckpt=tckpt)
+    tmodel, folder = ref.architecture(task.name), ref.folder(task.name)
     load_config(folder, "--teacher_exp")
     return {"teacher_exp": teacher_exp, "tmodel": tmodel, "tckpt": pick_checkpoint(folder, tckpt, "--tckpt")}
 

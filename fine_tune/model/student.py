@@ -47,7 +47,9 @@ def settled_sizes(cfg: StudentConfig, architecture: str, teacher: Loaded) -> Stu
         kinds = ", ".join(dict.fromkeys((*STUDENTS, config.model_type)))
         raise ValueError(f"--model {architecture}: a student of a {config.model_type} is one of {kinds}")
     if architecture not in ("albert", "electra") and cfg.d_emb:
-        raise ValueError(f"--d_emb {cfg.d_emb}: a {architecture.upper()}'s embeddings are as wide as its states; leave it out")
+        raise ValueError(
+            f"--d_emb {cfg.d_emb}: a {architecture.upper()}'s embeddings are as wide as its states; leave it out"
+        )
     segments = setting(config, "type_vocab_size") or (2 if architecture in STUDENTS else None)
     if cfg.type_vocab_size and not segments:
         raise ValueError(f"--type_vocab_size {cfg.type_vocab_size}: {architecture} embeds no segments; leave it out")
