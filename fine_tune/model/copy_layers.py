@@ -39,7 +39,7 @@ def init_student(
         ValueError: The sizes do not allow a copy.
     """
     origin = {"embeddings": "random"}
-    given = encoder_layers(source)
+    wanted, given = encoder_layers(student), encoder_layers(source)
     if max(layers.values()) >= len(given):
         raise ValueError(f"cannot copy layer {max(layers.values()) + 1}: the source has {len(given)}")
     if getattr(student, "pooler", None) is not None:
@@ -50,7 +50,7 @@ def init_student(
     own = student.config.model_type == source.config.model_type
     names = SAME if own else FAMILIES[source.config.model_type].as_bert or SAME
     for number, layer in layers.items():
-        copy_part(f"layer {number + 1}", encoder_layers(student)[number], renamed(given[layer].state_dict(), names))
+        copy_part(f"layer {number + 1}", wanted[number], renamed(given[layer].state_dict(), names))
     if embeddings:
         copy_part("embeddings", student.embeddings, embedding_weights(student, source))
         origin["embeddings"] = "copied"

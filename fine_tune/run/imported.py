@@ -64,6 +64,8 @@ def import_teacher(cfg: ImportConfig, task: Task, command: Sequence[str]) -> Pat
     theirs = read_classifier(cfg, task)
     kind = theirs.config.model_type
     folder = run_dir(cfg.experiment, kind, task.name)
+    if expanded(cfg.ptrain_ver).resolve().is_relative_to(folder):
+        raise ValueError(f"--ptrain_ver {cfg.ptrain_ver}: is in the folder that would be replaced; give another name")
     place = Place(cfg.experiment, folder, cfg.overwrite)
     check_free(place)
     order = class_order(task, class_names(theirs.config), cfg.ptrain_ver)
@@ -221,7 +223,8 @@ def largest_difference(
     texts = (row.text for row in read_split(rows.task, rows.name)[:asked])
     columns = [list(column) for column in zip(*texts, strict=True)]
     given: Any = tokenizer(*columns, truncation=True, max_length=rows.max_seq_len, padding=True, return_tensors="pt")
-    told = theirs(**given).logits[:, list(order)]
+    read = {name: tensor for name, tensor in given.items() if name in ours.takes}  # not the segments of a DistilBERT
+    told = theirs(**read).logits[:, list(order)]
     return float((told - ours(**rows.inputs(np.arange(asked))).logits).abs().max())
 
 
