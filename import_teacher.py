@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from fine_tune.flags.parser import Parser, usage_errors
 from fine_tune.flags.shared import ImportConfig
-from fine_tune.tasks.table import TASKS
+from fine_tune.tasks.named import task_named
 
 
 def build_parser() -> Parser:
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         from fine_tune.run.process import set_up_process
 
         set_up_process()
-        folder = import_teacher(cfg, TASKS[cfg.task], flags.command)
+        folder = import_teacher(cfg, task_named(cfg.task), flags.command)
     kind = folder.name.removeprefix(f"{cfg.experiment}_").removesuffix(f"_{cfg.task}")
     print(f"score it: python run_fine_tune_eval.py --experiment {cfg.experiment} --model {kind} --task {cfg.task}")
 

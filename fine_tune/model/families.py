@@ -14,6 +14,13 @@ from fine_tune.model.architectures import FAMILIES
 from fine_tune.model.classifier import Classifier
 from fine_tune.model.encoder import with_dropout
 
+PROBLEM_TYPES = {
+    "single": "single_label_classification",
+    "multi": "multi_label_classification",
+    "regression": "regression",
+}
+"""What transformers calls each kind of task."""
+
 
 def from_transformers(model: PreTrainedModel, dropout: float, order: Sequence[int] | None = None) -> Classifier:
     """Make a classifier of the library's, `...ForSequenceClassification`, with its weights.
@@ -46,7 +53,7 @@ def to_transformers(model: Classifier, label_names: Sequence[str], problem_type:
     Args:
         model: Ours.
         label_names: What its classes are called, in their order.
-        problem_type: `single_label_classification`, `multi_label_classification` or `regression`.
+        problem_type: One of `PROBLEM_TYPES`.
 
     Raises:
         ValueError: The library has no such classifier.

@@ -26,11 +26,12 @@ from fine_tune.model.architectures import setting
 from fine_tune.model.checkpoint import save_checkpoint
 from fine_tune.model.classifier import Classifier
 from fine_tune.model.encoder import BODY, UnsupportedError, from_library
-from fine_tune.model.families import check_family, from_transformers
+from fine_tune.model.families import PROBLEM_TYPES, check_family, from_transformers
 from fine_tune.model.load import check_length, check_segments, check_tokenizer
 from fine_tune.path import expanded, run_dir
 from fine_tune.run.folder import Contents, check_free, finish_run, open_folder
 from fine_tune.run.preflight import check_tokens
+from fine_tune.tasks.own import TASK_JSON, to_json
 from fine_tune.tasks.rows import read_split
 from fine_tune.tasks.table import Task
 
@@ -91,7 +92,8 @@ def import_teacher(cfg: ImportConfig, task: Task, command: Sequence[str]) -> Pat
     }  # fmt: skip
     made_from = {"classes": class_names(theirs.config), "largest_difference": gap, **weights_digest(cfg.ptrain_ver)}
     devices = {"model": "cpu"}
-    open_folder(place, Contents({"config.json": values}, ours, tokenizer, devices, task.labels, command, made_from))
+    files = {"config.json": values} | ({TASK_JSON: to_json(task)} if task.files else {})
+    open_folder(place, Contents(files, ours, tokenizer, devices, task.labels, command, made_from))
     save_checkpoint(folder, STEP, ours.saved())
     logger.info("%d rows of %s %s: logits differ by %g at the most", min(ROWS, len(rows)), task.name, split, gap)
     finish_run(folder)
@@ -135,7 +137,7 @@ def check_kind(config: PreTrainedConfig, family: str | None, task: Task) -> None
     if kinds and not any(name.endswith("ForSequenceClassification") for name in kinds):
         what = f"it is a {', '.join(kinds)}, no classifier of sentences"
         raise ValueError(f"{what}; run_fine_tune.py with the same --ptrain_ver fine-tunes its encoder")
-    wanted = "regression" if task.regression else "single_label_classification"
+    wanted = PROBLEM_TYPES[task.kind]
     if config.problem_type not in (None, wanted):
         raise ValueError(f"its problem_type is {config.problem_type}, that of {task.name} is {wanted}")
 
