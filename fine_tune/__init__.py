@@ -6,6 +6,7 @@ compare/      suites: methods x seeds, sweeps, tests of every pair, reports
 train/        methods.py, the table of methods and their flags; then one loop per method
 glove/        the GloVe document: its files, word vectors, augmented rows, runs validated by epoch
 plot/         pictures of runs: curves, gates, shares of the teacher's layers, [CLS]
+export/       a student leaves: HuggingFace folder, ONNX, int8, model card; checked; run without PyTorch
 run/          how a run starts, is checked, goes on, is written down; optimiser; resume
 teacher/      what a loop asks of its teacher; a live one, its outputs on disk, banks
 scores/       predictions, metrics, size and speed

@@ -10,6 +10,7 @@ import logging
 import os
 import platform
 import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -77,6 +78,22 @@ def fill_folder(folder: Path, fill: Callable[[Path], Any], go_on: bool = False) 
         raise
     finally:
         unlock(folder)
+
+
+def replace_folder(folder: Path, fill: Callable[[Path], Any]) -> None:
+    """Have `fill` fill a hidden folder, then put it in the place of `folder`; what was there goes last.
+
+    Raises:
+        OSError: It cannot be written; what was there is kept.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as place:
+        building = Path(place) / "new"
+        building.mkdir()
+        fill(building)
+        if folder.exists():
+            folder.rename(Path(place) / "old")
+        put_in_place(building, folder)
 
 
 def put_in_place(building: Path, folder: Path) -> None:

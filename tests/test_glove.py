@@ -657,7 +657,7 @@ def test_onnx_predicts_the_same(model, folder, run):
 @pytest.mark.skipif(not MISSING, reason="all of ONNX is installed")
 def test_without_onnx_it_says_what_to_install(student, folder, refused):
     told = refused(*student, "--convert_onnx" if {"onnx", "onnxscript"} & {*MISSING} else "--enable_ort")
-    assert told.endswith("pip install onnx onnxscript onnxruntime")
+    assert told.endswith("pip install -r requirements-export.txt")
 
 
 # Augmented rows in the project's own runs

@@ -4,10 +4,10 @@ Departures from the document's code: padding to the longest row of a batch; time
 is left out of the mean wherever there is a second; no accuracy is told of rows without gold labels.
 """
 
-import importlib.util
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,8 @@ from transformers import PreTrainedTokenizerFast
 
 from fine_tune.data.tokens import Inputs, Split
 from fine_tune.data.words import SPECIAL, word_tokenizer
+from fine_tune.export import onnx
+from fine_tune.export.lean import open_network
 from fine_tune.files import digest, write_whole
 from fine_tune.flags.parser import Flags
 from fine_tune.flags.shared import PrecisionConfig
@@ -280,37 +282,10 @@ def entropy(logits: NDArray[np.float32]) -> float:
     return float(-(shares * np.log2(np.maximum(shares, 1e-30))).sum())
 
 
-def needs(*packages: str) -> None:
-    """Refuse to go on without packages.
-
-    Raises:
-        ValueError: With the command that installs them.
-    """
-    if absent := [package for package in packages if importlib.util.find_spec(package) is None]:
-        raise ValueError(f"ONNX needs {', '.join(absent)}: pip install onnx onnxscript onnxruntime")
-
-
 def write_onnx(subject: Subject) -> None:
     """Write the model as ONNX, of any number of rows and tokens."""
-    needs("onnx", "onnxscript")
-    own, model = subject.flags[ScoreConfig], subject.model
-
-    class Logits(torch.nn.Module):
-        def forward(self, input_ids: torch.Tensor, mask: torch.Tensor, types: torch.Tensor) -> torch.Tensor:
-            out: torch.Tensor = model(input_ids, mask, types).logits
-            return out
-
-    rows, tokens = torch.export.Dim("rows"), torch.export.Dim("tokens")
-    example = torch.ones(2, 12, dtype=torch.int64)
-    names = ["input_ids", "attention_mask", "token_type_ids"]
-    write_whole(
-        Path(own.onnx_path),
-        lambda part: torch.onnx.export(
-            Logits().eval(), (example, example.float(), torch.zeros_like(example)), str(part), input_names=names,
-            output_names=["logits"], opset_version=own.onnx_opset, dynamo=True, external_data=False,
-            dynamic_shapes=({0: rows, 1: tokens},) * 3,
-        ),
-    )  # fmt: skip
+    own = subject.flags[ScoreConfig]
+    onnx.write_onnx(subject.model, Path(own.onnx_path), own.onnx_opset)
     print(f"wrote: {own.onnx_path}")
 
 
@@ -320,25 +295,8 @@ def onnx_session(subject: Subject) -> Callable[[Inputs], NDArray[np.float32]]:
     Raises:
         FileNotFoundError: It is not there.
     """
-    needs("onnxruntime")
-    import onnxruntime
-
+    onnx.needs("onnxruntime")
     own = subject.flags[ScoreConfig]
     if not Path(own.onnx_path).is_file():
         raise FileNotFoundError(f"--onnx_path {own.onnx_path}: is not there; --convert_onnx writes it")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = own.num_threads
-    session = onnxruntime.InferenceSession(own.onnx_path, options, providers=["CPUExecutionProvider"])
-    known = {given.name for given in session.get_inputs()}
-
-    def classify(inputs: Inputs) -> NDArray[np.float32]:
-        ids = inputs["input_ids"]
-        assert ids is not None
-        mask = torch.ones(ids.shape) if inputs["attention_mask"] is None else inputs["attention_mask"]
-        given = {"input_ids": ids, "attention_mask": mask, "token_type_ids": inputs["token_type_ids"]}
-        found: NDArray[np.float32] = session.run(
-            None, {name: value.numpy() for name, value in given.items() if name in known and value is not None}
-        )[0]
-        return found
-
-    return classify
+    return partial(onnx.classify, open_network(Path(own.onnx_path), own.num_threads))

@@ -1,0 +1,61 @@
+#!/usr/bin/env python3
+"""Export a run: a HuggingFace folder with a model card; ONNX and int8 for CPUs without PyTorch.
+
+    python export_model.py --experiment LAD --task sst2 --onnx --int8
+
+Every form is compared with the checkpoint and scored on a labelled split. A form in float32 whose logits differ by
+more than 1e-4, or an int8 form that loses more than `--max_loss`, is refused, and nothing is left. ONNX and int8 need:
+pip install -r requirements-export.txt. The folder is read by `predict.py --folder`, transformers, and its own `lean.py`.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fine_tune.flags.parser import Parser, usage_errors
+from fine_tune.flags.shared import TASK
+from fine_tune.tasks.table import task_named
+
+
+def build_parser() -> Parser:
+    """Declare the flags."""
+    parser = Parser(__doc__)
+    parser.add_argument("--experiment", required=True, help="experiment name of the run")
+    parser.add_argument("--task", required=True, help=TASK)
+    parser.add_argument("--model", help="architecture of the run (default: found by its folder's name)")
+    parser.add_argument("--ckpt", type=int, help="checkpoint to export (default: the last)")
+    parser.add_argument("--dataset", help="labelled split to score on (default: the task's dev split)")
+    parser.add_argument("--onnx", action="store_true", help="write onnx/model.onnx, too")
+    parser.add_argument("--int8", action="store_true", help="write onnx/model_int8.onnx, too, and model.onnx")
+    parser.add_argument("--max_loss", type=float, default=0.01, help="refuse an int8 form that loses more (default: 0.01)")
+    parser.add_argument("--out", type=Path, help="folder to write (default: export/ in the run's folder)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an older export")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read the run, write its forms, tell what was measured."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    with usage_errors(parser):
+        task = task_named(args.task)
+        if not 0 <= args.max_loss <= 1:
+            raise ValueError(f"--max_loss {args.max_loss}: a share of the score is needed, 0 to 1")
+        forms = [form for form in ("onnx", "int8") if getattr(args, form)]
+
+        # Heavy imports come after the flags are read: `--help` answers at once.
+        from fine_tune.export.card import measured
+        from fine_tune.export.folder import EXPORT, export
+        from fine_tune.model.load import load_run
+        from fine_tune.path import architecture_of
+        from fine_tune.run.process import set_up_process
+
+        set_up_process()
+        model = args.model or architecture_of(args.experiment, task.name)
+        loaded = load_run(args.experiment, model, task, args.ckpt, None, "--ckpt")
+        folder = args.out or loaded.folder / EXPORT
+        about = export(loaded, task, folder, forms, args.dataset or task.dev[0], args.max_loss, args.overwrite)
+        print(f"\n{measured(about)}\n\nwrote: {folder}")
+
+
+if __name__ == "__main__":
+    main()
