@@ -19,8 +19,7 @@ from transformers import PreTrainedTokenizerFast
 
 from fine_tune.data.tokens import Inputs, Split
 from fine_tune.data.words import SPECIAL, word_tokenizer
-from fine_tune.export import onnx
-from fine_tune.export.lean import open_network
+from fine_tune.export import lean, onnx
 from fine_tune.files import digest, write_whole
 from fine_tune.flags.parser import Flags
 from fine_tune.flags.shared import PrecisionConfig
@@ -299,4 +298,4 @@ def onnx_session(subject: Subject) -> Callable[[Inputs], NDArray[np.float32]]:
     own = subject.flags[ScoreConfig]
     if not Path(own.onnx_path).is_file():
         raise FileNotFoundError(f"--onnx_path {own.onnx_path}: is not there; --convert_onnx writes it")
-    return partial(onnx.classify, open_network(Path(own.onnx_path), own.num_threads))
+    return partial(onnx.classify, lean.open_network(Path(own.onnx_path), own.num_threads))
