@@ -5,7 +5,7 @@
 
 Every form is compared with the checkpoint and scored on a labelled split. A form in float32 whose logits differ by
 more than 1e-4, or an int8 form that loses more than `--max_loss`, is refused, and nothing is left. ONNX and int8 need:
-pip install -r requirements-export.txt. The folder is read by `predict.py --folder`, transformers, and its own `lean.py`.
+pip install -r requirements-export.txt. `predict.py --folder`, transformers and its own `lean.py` read the folder.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,9 @@ def build_parser() -> Parser:
     parser.add_argument("--dataset", help="labelled split to score on (default: the task's dev split)")
     parser.add_argument("--onnx", action="store_true", help="write onnx/model.onnx, too")
     parser.add_argument("--int8", action="store_true", help="write onnx/model_int8.onnx, too, and model.onnx")
-    parser.add_argument("--max_loss", type=float, default=0.01, help="refuse an int8 form that loses more (default: 0.01)")
+    parser.add_argument(
+        "--max_loss", type=float, default=0.01, help="refuse an int8 form that loses more (default: 0.01)"
+    )
     parser.add_argument("--out", type=Path, help="folder to write (default: export/ in the run's folder)")
     parser.add_argument("--overwrite", action="store_true", help="replace an older export")
     return parser

@@ -12,7 +12,7 @@ import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -44,8 +44,10 @@ def write_whole(file: Path, write: Callable[[Path], Any]) -> None:
     try:
         write(temporary)
         sync(temporary)
-    except (OSError, RuntimeError) as error:  # torch.save raises the latter where a disk is full
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if not isinstance(error, (OSError, RuntimeError)):  # torch.save raises the latter where a disk is full
+            raise
         free = shutil.disk_usage(existing(file)).free
         raise OSError(f"{file} could not be written, with {free / 1e9:.2f} GB left there: {error}") from None
     os.replace(temporary, file)
@@ -222,6 +224,12 @@ def write_tsv(file: Path, table: "pandas.DataFrame") -> None:
     """Write a tab-separated table as GLUE's are: without quoting, a quote is a character."""
     options: dict[str, Any] = {"sep": "\t", "quoting": csv.QUOTE_NONE, "na_rep": "nan", "lineterminator": "\n"}
     write_text(file, table.to_csv(index=False, **options))
+
+
+def markdown(cells: Sequence[Sequence[str]]) -> list[str]:
+    """Write cells as the lines of a table in markdown, the first row as its header."""
+    header, *rows = cells
+    return ["| " + " | ".join(row) + " |" for row in (header, ["-" * max(3, len(cell)) for cell in header], *rows)]
 
 
 def digest(file: Path) -> str:

@@ -728,7 +728,7 @@ def test_a_bert_and_a_network_stand_in_one_table(data, run, augmented, made, cap
     capsys.readouterr()
     run("compare_runs", "--task", "sst2", "--experiment", "teacher", "words", "--device_id", -1, "--sentences", 4)
     table = capsys.readouterr().out
-    assert re.search(r"^ *teacher .*1\.00x$", table, re.M) and re.search(r"^ *words .*x$", table, re.M)
+    assert re.search(r"^\| *teacher .*1\.00x \|$", table, re.M) and re.search(r"^\| *words .*x \|$", table, re.M)
 
 
 def test_rows_to_score_that_are_trained_on_are_refused(folder, refused):

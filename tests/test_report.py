@@ -2,7 +2,6 @@
 
 import csv
 import json
-import re
 
 import pytest
 
@@ -39,12 +38,12 @@ def test_runs_in_one_table(data, run, runs, capsys):
     run("compare_runs", "--task", "sst2", "--device_id", -1, "--sentences", 4, "--experiment", *names)
     lines = capsys.readouterr().out.strip().splitlines()[2:]
     assert len({len(line) for line in lines}) == 1
-    table = [re.split(r" +(?!M)", line.strip()) for line in lines]  # 1.5 M parameters of 6 MB
-    assert table[0] == ["run", "accuracy", "parameters", "size", "ms/sentence", "speed-up"]
-    assert [row[0] for row in table[1:]] == list(names)
-    assert table[2][1] == f"{accuracy:.4f}"
-    assert table[1][5] == "1.00x" and all(float(row[4]) > 0 for row in table[1:])
-    assert table[2][2] == table[3][2]
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert table[0] == ["run", "accuracy", "agrees", "parameters", "size", "ms/sentence", "speed-up"]
+    assert [row[0] for row in table[2:]] == list(names)
+    assert table[3][1] == f"{accuracy:.4f}"
+    assert table[2][2] == "1.0000" and table[2][6] == "1.00x" and all(float(row[5]) > 0 for row in table[2:])
+    assert table[3][3] == table[4][3]
 
 
 def test_a_missing_run_is_not_compared(refused, teacher):

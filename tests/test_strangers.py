@@ -347,8 +347,8 @@ def test_a_folder_of_transformers_in_the_place_of_a_run_is_told(data, own, refus
 
 
 def table(capsys: pytest.CaptureFixture[str]) -> dict[str, list[str]]:
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    return {words[0]: words[1:4] for words in lines if len(words) > 4}
+    lines = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines()]
+    return {cells[0].strip(): [cells[1], *cells[3:5]] for cells in lines if cells}
 
 
 @pytest.mark.slow

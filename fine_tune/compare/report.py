@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from fine_tune.compare.results import Results
 from fine_tune.compare.statistics import mean_and_sd
 from fine_tune.compare.suite import TEACHER
-from fine_tune.files import write_csv, write_text, write_whole
+from fine_tune.files import markdown, write_csv, write_text, write_whole
 from fine_tune.plot.style import COLOURS, WIDTH
 
 Table = list[dict[str, Any]]
@@ -120,12 +120,6 @@ def pair_cells(results: Results) -> list[list[str]]:
         tests = [p_text(pair.p), p_text(pair.holm_p), mcnemar]
         cells.append([f"{pair.one} - {pair.other}", points(pair.difference, "+"), interval, *tests])
     return cells
-
-
-def markdown(cells: Sequence[Sequence[str]]) -> list[str]:
-    """Write cells as a table, the first row as its header."""
-    header, *rows = cells
-    return ["| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows)]
 
 
 def points(value: float, sign: str = "") -> str:

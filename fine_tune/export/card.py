@@ -6,6 +6,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from fine_tune.export.lean import MULTI
+from fine_tune.files import markdown
 
 FORMS = {"huggingface": "PyTorch, float32", "onnx": "ONNX, float32", "int8": "ONNX, int8, one text at a time"}
 """What the forms of an export are called to people."""
@@ -35,20 +36,26 @@ def card(about: Mapping[str, Any]) -> str:
 
 def metadata(about: Mapping[str, Any], name: str) -> str:
     """Write what hubs read, in YAML."""
-    scores = next((form["scores"] for form in about["forms"].values() if form.get("scores")), {})
+    scores = scores_of(about)
     results = [
         EvalResult(
             task_type="text-classification", task_name="Text classification", dataset_type=about["task"],
-            dataset_name=about["task"], dataset_split=about["dataset"], metric_type=metric, metric_value=round(value, 4),
+            dataset_name=about["task"], dataset_split=about["dataset"], metric_type=metric,
+            metric_value=round(value, 4),
         )
         for metric, value in scores.items()
     ]  # fmt: skip
-    library = {"library_name": "transformers"} if "huggingface" in about["forms"] else {}
     data = ModelCardData(
         pipeline_tag="text-classification", tags=["distillation", about["task"]], metrics=list(scores) or None,
-        model_name=name, eval_results=results or None, **library,
+        library_name="transformers" if "huggingface" in about["forms"] else None, model_name=name,
+        eval_results=results or None,
     )  # fmt: skip
     return str(data.to_yaml()).strip()
+
+
+def scores_of(about: Mapping[str, Any]) -> dict[str, float]:
+    """Give the scores of the first form; none where nothing was scored."""
+    return dict(next(iter(about["forms"].values()))["scores"])
 
 
 def made_how(about: Mapping[str, Any]) -> str:
@@ -64,14 +71,18 @@ def made_how(about: Mapping[str, Any]) -> str:
 
 def measured(about: Mapping[str, Any]) -> str:
     """Write the table of sizes, scores and differences."""
-    metrics = list(next((form["scores"] for form in about["forms"].values() if form.get("scores")), {}))
+    metrics = list(scores_of(about))
     head = ["form", "file", "MB", *metrics, "largest difference of a logit"]
-    lines = [head, ["---"] * len(head)]
+    lines = [head]
     for form, facts in about["forms"].items():
         scores = [f"{facts['scores'][metric]:.4f}" for metric in metrics]
         lines.append([FORMS[form], f"`{facts['file']}`", f"{facts['MB']:.1f}", *scores, f"{facts['difference']:.1e}"])
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-    on = f"Scores: `{about['dataset']}`, {about['rows']} rows." if metrics else "Not scored: the task's rows were absent."
+    table = "\n".join(markdown(lines))
+    on = (
+        f"Scores: `{about['dataset']}`, {about['rows']} rows."
+        if metrics
+        else "Not scored: the task's rows were absent."
+    )
     return f"{table}\n\n{on} Differences: from the checkpoint, over inputs of five shapes."
 
 
@@ -90,8 +101,9 @@ def usage(about: Mapping[str, Any]) -> str:
         ]
     if {"onnx", "int8"} & about["forms"].keys():
         form = "int8" if "int8" in about["forms"] else "onnx"
-        found += ["", "# without PyTorch: numpy, tokenizers, onnxruntime and lean.py of this folder"] * 1
         found += [
+            "",
+            "# without PyTorch: numpy, tokenizers, onnxruntime and lean.py of this folder",
             "from lean import open_folder",
             "",
             f"print(open_folder('<this folder>', '{form}').answers([{text}]))",

@@ -70,7 +70,7 @@ def by_transformers(model: PreTrainedModel) -> Logits:
     @torch.no_grad()
     def logits(inputs: Inputs) -> NDArray[np.float32]:
         given = {name: value for name, value in inputs.items() if name in takes and value is not None}
-        found: NDArray[np.float32] = model(**given).logits.numpy()
+        found: NDArray[np.float32] = model(**given).logits.cpu().numpy()
         return found
 
     return logits

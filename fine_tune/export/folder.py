@@ -86,7 +86,7 @@ def check_free(folder: Path, overwrite: bool) -> None:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not (folder / ABOUT).is_file():
-        raise FileExistsError(f"{folder} is there and no export (it has no {ABOUT}); it is left alone; name another --out")
+        raise FileExistsError(f"{folder} is no export (it has no {ABOUT}); it is left alone; name another --out")
     if not overwrite:
         raise FileExistsError(f"{folder} exists; pass --overwrite to replace it, or name another --out")
 
@@ -122,7 +122,7 @@ def write_forms(
     def measure(form: str, file: str, difference: float, logits: Callable[[Split], Tensor]) -> None:
         if form != "int8" and not difference <= LARGEST:
             raise ValueError(
-                f"{form}: a logit differs by {difference:.2g} from the checkpoint's, more than {LARGEST:g}: this export "
+                f"{form}: a logit differs by {difference:.2g} from the checkpoint's, more than {LARGEST:g}: it "
                 "would be another model; nothing was written"
             )
         scores = score(rows, logits(rows)) if rows else {}
@@ -210,5 +210,7 @@ def exported(loaded: Loaded, form: str, task: Task) -> Path:
         again = " --overwrite" if (folder / ABOUT).is_file() else ""
         raise FileNotFoundError(f"{folder / lean.FILES[form]} is not there; make it with: {make}{again}")
     if read_json(folder / ABOUT).get("checkpoint_sha256") != digest(loaded.checkpoint):
-        raise ValueError(f"{folder} was made from another checkpoint than {loaded.step}; make it anew: {make} --overwrite")
+        raise ValueError(
+            f"{folder} was made from another checkpoint than {loaded.step}; make it anew: {make} --overwrite"
+        )
     return folder

@@ -37,7 +37,7 @@ class About(NamedTuple):
         kind: `single_label_classification`, `multi_label_classification` or `regression`.
         tokens: Tokens of an input at most.
         pad_id: Token id of padding.
-        columns: Names of the texts of an input, one or two.
+        columns: Names of the texts of an input, one or two; none where the folder does not say.
     """
 
     labels: tuple[str, ...]
@@ -159,7 +159,7 @@ def describe(folder: Path) -> tuple[About, str]:
     if not lengths:
         raise ValueError(f"{folder / 'tokenizer_config.json'}: model_max_length must say how many tokens fit")
     kind = config.get("problem_type") or (REGRESSION if len(labels) == 1 else "single_label_classification")
-    columns = exported.get("text") or ["text"]
+    columns = exported.get("text", [])
     if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns) or len(columns) > 2:
         raise ValueError(f"{folder / 'export.json'}: text must name one or two columns, got {columns!r}")
     pad_id = config.get("pad_token_id")
@@ -237,4 +237,3 @@ def open_network(file: Path, threads: int = 0) -> Run:
         return found
 
     return run
-
