@@ -70,7 +70,8 @@ def read_model(folder: Path) -> PreTrainedModel:
         raise ValueError(f"{folder}: {len(absent)} weights are missing, {absent[0]} among them; has it a classifier?")
     if mismatched := sorted(info.get("mismatched_keys") or ()):
         raise ValueError(f"{folder}: weights of another size than config.json says, {mismatched[0]} among them")
-    return model.eval().requires_grad_(False)
+    # The weights lie in the file's memory, not aligned as new ones are; a copy computes to the last bit as those do.
+    return copy.deepcopy(model).eval().requires_grad_(False)
 
 
 def first_words(error: Exception) -> str:
