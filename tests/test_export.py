@@ -1,5 +1,6 @@
 """Tests of exports: equal logits in every form, names of classes, cards; what is refused, which leaves nothing."""
 
+import csv
 import dataclasses
 import importlib.util
 import json
@@ -232,11 +233,12 @@ def test_int8_that_loses_too_much_is_refused_and_nothing_is_left(out, data, teac
     monkeypatch.setattr(folder, "write_onnx", lambda model, file: file.write_bytes(exported["onnx"]))
     monkeypatch.setattr(folder, "write_int8", lambda file, made: made.write_bytes(exported["int8"]))
     right = check.split_logits
-    monkeypatch.setattr(
-        folder,
-        "split_logits",
-        lambda run, rows, batch_size: right(run, rows, batch_size) * (-1 if batch_size == 1 else 1),
-    )
+
+    def wrong_as_int8(run, rows, batch_size):
+        wrong = torch.eye(2)[1 - torch.from_numpy(np.array(rows.label))]
+        return wrong if batch_size == 1 else right(run, rows, batch_size)
+
+    monkeypatch.setattr(folder, "split_logits", wrong_as_int8)
     told = refused(*EXPORT, "sst2", "--int8")
     assert re.match(r"int8: accuracy on dev falls from [\d.]+ to [\d.]+, by more than --max_loss 0.01; nothing", told)
     monkeypatch.setattr(folder, "classify", lambda run, inputs: onnx.classify(run, inputs) + 1)
@@ -286,6 +288,27 @@ def test_exporting_leaves_a_model_in_evaluation_mode(data, teacher, monkeypatch,
     onnx.write_onnx(loaded.model.train(), tmp_path / "model.onnx")
     assert seen == [(False, 3, True)]
     assert not any(module.training for module in loaded.model.modules())
+
+
+@pytest.mark.slow
+@NEEDS_ONNX
+def test_runs_and_their_forms_stand_in_one_report(out, run, refused, capsys, tmp_path):
+    ask = ("compare_runs", "--task", "sst2", "--experiment", "teacher", "--device_id", -1, "--sentences", 5)
+    capsys.readouterr()
+    run(*ask, "--format", "torch,onnx,int8", "--threads", 1, "--out", tmp_path / "report")
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert [row[:2] for row in table[2:]] == [["teacher", form] for form in ("torch", "onnx", "int8")]
+    assert table[0][1:4] == ["format", "accuracy", "agrees"] and table[3][2] == table[2][2]
+    with (tmp_path / "report" / "report.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    small, whole = (float(rows[number]["MB"]) * 1e6 for number in (2, 1))
+    assert (small, whole) == tuple((out / lean.FILES[form]).stat().st_size for form in ("int8", "onnx"))
+    assert all(0 < float(row["p50_ms_1"]) <= float(row["p95_ms_1"]) for row in rows)
+    assert all(float(row["sentences_per_second_32"]) > 0 for row in rows)
+    assert (tmp_path / "report" / "report.png").read_bytes().startswith(b"\x89PNG")
+    assert len((tmp_path / "report" / "report.md").read_text().splitlines()) == 7
+    assert "pass --overwrite" in refused(*ask, "--out", tmp_path / "report")
 
 
 # What cannot be meant.

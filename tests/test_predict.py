@@ -360,9 +360,8 @@ def test_files_that_are_no_text_are_refused_before_a_model_is_read(refused, tmp_
     source.write_text("sentence\ngood\n", encoding="utf-16")
     assert "UTF-16" in refused(*ASK, "--input", source)
     assert refused(*ASK, "--input", tmp_path / "no.csv") == f"--input {tmp_path / 'no.csv'}: is not there"
-    assert refused(*ASK, "--input", tmp_path / "a.parquet").endswith(
-        "a file in .csv, .tsv, .jsonl, .txt is needed, or - for standard input"
-    )
+    told = refused(*ASK, "--input", tmp_path / "a.parquet")
+    assert told.endswith("a file in .csv, .tsv, .jsonl, .txt is needed, or - for standard input")
 
 
 @pytest.mark.parametrize(
@@ -401,7 +400,7 @@ def damaged(folder: Path, name: str, change) -> None:
 
 BROKEN = {
     "no tokenizer": ("tokenizer.json", None, "tokenizer.json is not there; is "),
-    "half a tokenizer": ("tokenizer.json", lambda old: old[: len(old) // 2], "tokenizer.json: not a readable tokenizer"),
+    "half a tokenizer": ("tokenizer.json", lambda old: old[: len(old) // 2], "tokenizer.json: not a readable "),
     "no configuration": ("config.json", None, "config.json is not there; is "),
     "a list": ("config.json", lambda old: b"[]", "config.json: expected one JSON object, got list"),
     "half a configuration": ("config.json", lambda old: old[:40], "config.json: not a JSON file"),
