@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from fine_tune.data.tokens import Inputs
 from fine_tune.export.lean import Run
-from fine_tune.files import write_whole
+from fine_tune.files import first_line, write_whole
 from fine_tune.model.classifier import Classifier
 
 OPSET = 18
@@ -53,7 +53,7 @@ def write_onnx(model: Classifier, file: Path, opset: int = OPSET) -> None:
     """Write a classifier as ONNX, whole or not at all; it is in evaluation mode, and stays so.
 
     Raises:
-        ValueError: Packages are not installed.
+        ValueError: Packages are not installed, or torch cannot write this model.
         OSError: The file cannot be written.
     """
     needs("onnx", "onnxscript")
@@ -61,12 +61,15 @@ def write_onnx(model: Classifier, file: Path, opset: int = OPSET) -> None:
     wrapped = Logits(model).eval()  # else the exporter would leave the model in training mode
 
     def write(part: Path) -> None:
-        with quiet():
-            torch.onnx.export(
-                wrapped, inputs, str(part), input_names=NAMES,
-                output_names=["logits"], opset_version=opset, dynamo=True, external_data=False,
-                dynamic_shapes=({0: "rows", 1: "tokens"},) * len(NAMES),
-            )  # fmt: skip
+        try:
+            with quiet():
+                torch.onnx.export(
+                    wrapped, inputs, str(part), input_names=NAMES, output_names=["logits"], opset_version=opset,
+                    dynamo=True, external_data=False, dynamic_shapes=({0: "rows", 1: "tokens"},) * len(NAMES),
+                )  # fmt: skip
+        except torch.onnx.OnnxExporterError as error:
+            kind = model.encoder.config.model_type
+            raise ValueError(f"torch's exporter cannot write a {kind} as ONNX: {first_line(error)}") from None
         strip(part)
 
     write_whole(file, write)
@@ -95,13 +98,13 @@ def strip(file: Path) -> None:
     import onnx
 
     model = onnx.load(file)
-    del model.metadata_props[:]
-    for graph in (model.graph, *model.functions):
-        for part in (graph, *graph.node, *graph.value_info, *getattr(graph, "initializer", ())):
-            del part.metadata_props[:]
-            part.doc_string = ""
-        for value in () if graph is not model.graph else (*graph.input, *graph.output):
-            del value.metadata_props[:]
+    graph = model.graph
+    parts = [graph, *graph.initializer, *graph.input, *graph.output]
+    for scope in (graph, *model.functions):
+        parts += [scope, *scope.node, *scope.value_info]
+    for part in (model, *parts):
+        del part.metadata_props[:]
+        part.doc_string = ""
     onnx.save(model, file)
 
 
