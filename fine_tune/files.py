@@ -93,9 +93,15 @@ def replace_folder(folder: Path, fill: Callable[[Path], Any]) -> None:
         building = Path(place) / "new"
         building.mkdir()
         fill(building)
+        old = Path(place) / "old"
         if folder.exists():
-            folder.rename(Path(place) / "old")
-        put_in_place(building, folder)
+            folder.rename(old)
+        try:
+            put_in_place(building, folder)
+        except BaseException:
+            if old.exists():
+                old.rename(folder)
+            raise
 
 
 def put_in_place(building: Path, folder: Path) -> None:

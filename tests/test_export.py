@@ -17,6 +17,7 @@ import torch
 import transformers
 from conftest import Data, call, write_task
 
+from fine_tune import files
 from fine_tune.export import check, folder, lean, onnx
 from fine_tune.export.card import card
 from fine_tune.export.huggingface import read_model
@@ -170,6 +171,17 @@ def test_other_logits_are_refused_and_the_older_export_is_kept(data, teacher, ru
     assert not [file for file in teacher.iterdir() if "export" in file.name]
 
 
+def test_a_disk_that_fails_at_the_last_moment_loses_nothing(tmp_path, monkeypatch):
+    def fail(building, folder):
+        raise OSError("input/output error")
+
+    files.replace_folder(tmp_path / "made", lambda building: (building / "one").write_text("1"))
+    monkeypatch.setattr(files, "put_in_place", fail)
+    with pytest.raises(OSError, match="input/output error"):
+        files.replace_folder(tmp_path / "made", lambda building: (building / "two").write_text("2"))
+    assert [str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*")] == ["made", "made/one"]
+
+
 def test_packages_that_are_not_installed_are_named(data, teacher, refused, monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name.startswith("onnx") else find(name))
@@ -196,8 +208,8 @@ def test_flags_that_cannot_be_meant_are_refused(words, told, data, teacher, refu
 @pytest.mark.slow
 @NEEDS_ONNX
 def test_every_form_is_written_and_near_the_checkpoint(out):
-    files = {str(file.relative_to(out)) for file in out.rglob("*") if file.is_file()}
-    assert files == HUGGINGFACE | {"lean.py", *lean.FILES.values()}
+    there = {str(file.relative_to(out)) for file in out.rglob("*") if file.is_file()}
+    assert there == HUGGINGFACE | {"lean.py", *lean.FILES.values()}
     assert (out / "lean.py").read_bytes() == Path(lean.__file__).read_bytes()
     about = json.loads((out / "export.json").read_text())
     assert [form for form in about["forms"]] == ["huggingface", "onnx", "int8"]

@@ -319,6 +319,7 @@ def test_a_file_is_never_held_as_a_whole(encoder, tmp_path):
         ("a.csv", "text\ngood\n", "a.csv:1: the column sentence is missing; the header has text; --text names columns"),
         ("a.csv", "sentence,sentence\ngood,1\n", "a.csv:1: the column sentence stands twice"),
         ("a.csv", "sentence\n", "a.csv: no rows"),
+        ("a.csv", "", "a.csv: no rows"),
         ("a.csv", "sentence\n\ngood\n", "a.csv:3: blank lines stand before this one; remove them"),
         ("a.tsv", "sentence\tid\n  \t1\n", "a.tsv:2: an empty text"),
         ("a.txt", "good\n\nbad\n", "a.txt:2: an empty text"),

@@ -27,7 +27,6 @@ LONGEST = 2**31 - 1
 """Characters of a cell at most."""
 
 Text = tuple[str, ...]
-Lines = Iterable[tuple[int, bytes]]
 
 
 def open_input(name: str) -> IO[bytes]:
@@ -82,6 +81,7 @@ def read_texts(
     Raises:
         ValueError: `file:line: reason` for a row that cannot be used, or there is none.
     """
+    name, named = "standard input" if name == STDIN else name, name != STDIN
     read = {".csv": of_csv, ".tsv": of_tsv, ".jsonl": of_jsonl}.get(Path(name).suffix, of_lines)
     number, found = 0, False
 
@@ -105,7 +105,7 @@ def read_texts(
         raise ValueError(f"{name}:{number}: not UTF-8: {error.reason} at byte {error.start}; {guess}") from None
     except (ValueError, RecursionError, csv.Error) as error:
         raise ValueError(f"{name}:{number}: {error}") from None
-    if not found and name != STDIN:
+    if not found and named:
         raise ValueError(f"{name}: no rows")
 
 
@@ -124,7 +124,9 @@ def picked(header: Sequence[str], columns: Sequence[str]) -> list[int]:
 
 def of_cells(rows: Iterator[list[str]], columns: Sequence[str]) -> Iterator[Text]:
     """Pick the texts of a table whose first row is its header; lines without anything may only stand at its end."""
-    header = next(rows, [])
+    header = next(rows, None)
+    if header is None:
+        return
     places, blank = picked([name.strip() for name in header], columns), False
     for cells in rows:
         if not any(cells):
