@@ -28,7 +28,7 @@ def build_parser() -> Parser:
     parser.add_argument("--experiment", nargs="+", required=True, help="names of the runs; the first is the reference")
     parser.add_argument("--task", required=True, help=TASK)
     parser.add_argument("--model", help="architecture of the runs (default: found by their folders' names)")
-    parser.add_argument("--dataset", default="dev", help="split to score (default: dev)")
+    parser.add_argument("--dataset", help="split to score (default: the task's dev split)")
     parser.add_argument("--format", default="torch", help="forms to compare, some of torch,onnx,int8 (default: torch)")
     parser.add_argument("--batch_size", type=int, default=128, help="rows per batch when scoring (default: 128)")
     parser.add_argument("--device_id", type=int, help=DEVICE)
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     with usage_errors(parser):
         task = task_named(args.task)
-        forms = args.format.split(",")
+        dataset, forms = args.dataset or task.dev[0], args.format.split(",")
         if len(set(forms)) < len(forms) or not set(forms) <= set(FORMATS):
             raise ValueError(f"--format {args.format}: some of {', '.join(FORMATS)} are needed, with commas")
         for name in ("batch_size", "threads", "sentences"):
@@ -74,14 +74,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         contenders = []
         for name in args.experiment:
             loaded = load_run(name, args.model or architecture_of(name, task.name), task, None, None, "last checkpoint")
-            contenders += contenders_of(name, loaded, task, args.dataset, forms, args.batch_size, device)
+            contenders += contenders_of(name, loaded, task, dataset, forms, args.batch_size, device)
         if not contenders:
             raise ValueError(f"--format {args.format}: none of the runs has such a form")
         table = measured(contenders, args.sentences, batches=bool(files))
         rows = len(contenders[0].rows)
-        title = (
-            f"{task.name} {args.dataset}, {rows} rows, last checkpoints, {device}, {torch.get_num_threads()} threads"
-        )
+        title = f"{task.name} {dataset}, {rows} rows, last checkpoints, {device}, {torch.get_num_threads()} threads"
         print(f"\n{title}\n\n" + "\n".join(laid_out(narrow(table, task.metrics))))
         if files:
             args.out.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fine_tune.flags.parser import Parser, usage_errors
 from fine_tune.flags.shared import TASK
-from fine_tune.tasks.table import task_named
+from fine_tune.tasks.named import task_named
 
 
 def build_parser() -> Parser:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from fine_tune.flags.parser import Parser, usage_errors
 from fine_tune.flags.shared import DEVICE, TASK
-from fine_tune.tasks.table import task_named
+from fine_tune.tasks.named import task_named
 
 if TYPE_CHECKING:
     import argparse

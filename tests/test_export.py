@@ -1,7 +1,6 @@
 """Tests of exports: equal logits in every form, names of classes, cards; what is refused, which leaves nothing."""
 
 import csv
-import dataclasses
 import importlib.util
 import json
 import math
@@ -348,11 +347,3 @@ def test_a_network_that_the_library_lacks_is_refused():
     network = Classifier(WordEncoder(WordConfig(network="glove-cnn", vocab_size=5, embedding_size=4)), 2, 0.0)
     with pytest.raises(ValueError, match="word_network"):
         to_transformers(network, ("a", "b"), "single_label_classification")
-
-
-def test_every_task_has_a_problem_type():
-    from fine_tune.export.huggingface import problem_type
-
-    kinds = {name: problem_type(task) for name, task in TASKS.items()}
-    assert kinds["stsb"] == problem_type(dataclasses.replace(TASKS["sst2"], labels=())) == "regression"
-    assert {kind for name, kind in kinds.items() if name != "stsb"} == {"single_label_classification"}

@@ -221,9 +221,9 @@ def test_answers_of_every_kind():
     assert told.label == "a" and list(told.probabilities.values()) == pytest.approx([0.7310586, 0.2689414, 0])
     several = single._replace(kind=lean.MULTI)
     told = lean.answer(np.array([1000.0, 0.0, -1000.0], np.float32), several)
-    assert told.label == "a,b" and told.probabilities == {"a": 1.0, "b": 0.5, "c": 0.0}
+    assert told.label == "a|b" and told.probabilities == {"a": 1.0, "b": 0.5, "c": 0.0}
     assert json.loads(texts.as_object(told, several))["labels"] == ["a", "b"]
-    assert texts.as_cells(told, several) == "a,b\t1.000000\t0.500000\t0.000000\n"
+    assert texts.as_cells(told, several) == "a|b\t1.000000\t0.500000\t0.000000\n"
     number = About(("score",), lean.REGRESSION, 9, 0, ())
     told = lean.answer(np.array([2.5], np.float32), number)
     assert texts.header(number) == "score\n" and texts.as_cells(told, number) == "2.500000\n"

@@ -18,10 +18,11 @@ from fine_tune.data.tokens import Split, load_split
 from fine_tune.export import lean
 from fine_tune.export.card import card
 from fine_tune.export.check import LARGEST, by_transformers, largest_difference, split_logits
-from fine_tune.export.huggingface import of_words, problem_type, read_model, write_model
+from fine_tune.export.huggingface import of_words, read_model, write_model
 from fine_tune.export.onnx import classify, needs, write_int8, write_onnx
 from fine_tune.files import digest, read_json, replace_folder, write_json, write_text
 from fine_tune.hardware.device import resolve_device
+from fine_tune.model.families import PROBLEM_TYPES
 from fine_tune.model.load import Loaded
 from fine_tune.scores.efficiency import parameters
 from fine_tune.scores.metrics import score
@@ -180,7 +181,7 @@ def facts(loaded: Loaded, task: Task, rows: Split | None, dataset: str, forms: d
         "checkpoint_sha256": digest(loaded.checkpoint),
         "text": list(task.text),
         "labels": list(task.label_names),
-        "problem_type": problem_type(task),
+        "problem_type": PROBLEM_TYPES[task.kind],
         "max_seq_len": loaded.max_seq_len,
         "dataset": dataset,
         "rows": len(rows) if rows else 0,

@@ -6,20 +6,14 @@ from pathlib import Path
 
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
 
-from fine_tune.export.lean import REGRESSION
 from fine_tune.files import read_json, write_json
-from fine_tune.model.families import to_transformers
+from fine_tune.model.families import PROBLEM_TYPES, to_transformers
 from fine_tune.model.load import Loaded
 from fine_tune.model.words import WordConfig
 from fine_tune.tasks.table import Task
 
 UNTRUE = {"is_local", "local_files_only", "max_length", "name_or_path"}
 """What a tokenizer notes of where it was read, and of the length at which it last cut."""
-
-
-def problem_type(task: Task) -> str:
-    """Give the library's word for what a model of a task has learned."""
-    return REGRESSION if task.regression else "single_label_classification"
 
 
 def of_words(loaded: Loaded) -> bool:
@@ -33,10 +27,10 @@ def write_model(loaded: Loaded, task: Task, folder: Path) -> None:
         config = copy.deepcopy(loaded.model.encoder.config)
         config.id2label = dict(enumerate(task.label_names))
         config.label2id = {name: number for number, name in enumerate(task.label_names)}
-        config.problem_type = problem_type(task)
+        config.problem_type = PROBLEM_TYPES[task.kind]
         config.save_pretrained(folder)
     else:
-        to_transformers(loaded.model, task.label_names, problem_type(task)).save_pretrained(folder)
+        to_transformers(loaded.model, task.label_names, PROBLEM_TYPES[task.kind]).save_pretrained(folder)
     write_tokenizer(loaded.tokenizer, loaded.max_seq_len, folder)
 
 

@@ -115,7 +115,7 @@ def answer(logits: NDArray[np.float32], about: About) -> Answer:
     if about.kind == MULTI:
         values = np.exp(-np.logaddexp(0, -values))
         names = [name for name, value in zip(about.labels, values, strict=True) if value >= 0.5]
-        return Answer(",".join(names), dict(zip(about.labels, values.tolist(), strict=True)))
+        return Answer("|".join(names), dict(zip(about.labels, values.tolist(), strict=True)))
     values = np.exp(values - values.max())
     values /= values.sum()
     return Answer(about.labels[int(values.argmax())], dict(zip(about.labels, values.tolist(), strict=True)))
@@ -220,6 +220,8 @@ def open_network(file: Path, threads: int = 0) -> Run:
         raise FileNotFoundError(f"{file} is not there")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    # Without it, sums in int8 saturate on CPUs that have no VNNI, and answers depend on the CPU.
+    options.add_session_config_entry("session.x64quantprecision", "1")
     try:
         session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the library's errors have no common class

@@ -10,10 +10,11 @@ from tokenizers import Tokenizer
 
 from fine_tune.data.tokens import load_tokenizer
 from fine_tune.export.check import by_transformers
-from fine_tune.export.huggingface import problem_type, read_model
+from fine_tune.export.huggingface import read_model
 from fine_tune.export.lean import About, Model, describe
 from fine_tune.flags.parser import Flags
 from fine_tune.hardware.device import to_device
+from fine_tune.model.families import PROBLEM_TYPES
 from fine_tune.model.load import Loaded
 from fine_tune.model.placement import place
 from fine_tune.tasks.table import Task
@@ -32,7 +33,7 @@ def run_model(loaded: Loaded, task: Task, device: torch.device) -> Model:
         return found
 
     padding = loaded.tokenizer.pad_token_id
-    about = About(task.label_names, problem_type(task), loaded.max_seq_len, padding, task.text)
+    about = About(task.label_names, PROBLEM_TYPES[task.kind], loaded.max_seq_len, padding, task.text)
     return Model(about, backend(loaded.tokenizer), run, side=loaded.tokenizer.truncation_side)
 
 
