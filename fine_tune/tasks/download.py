@@ -51,6 +51,8 @@ RATIO = 200
 """Bytes of a note at most, bytes unpacked at most, and how many times its packed size a file may unpack to."""
 
 TIMEOUT = 60
+SOON = 5.0
+"""Seconds."""
 HINT = "set GLUE_MIRROR to a folder or an address that has the file"
 
 
@@ -158,6 +160,26 @@ def download(address: str, file: Path) -> Path:
     if size and (got := part.stat().st_size) != size:
         raise OSError(f"{address}: truncated, got {got} of {size} bytes; try again, or {HINT}")
     return part.rename(file)
+
+
+def download_soon(address: str, file: Path, advice: str) -> None:
+    """Download one file, whole or not at all, from a host that answers soon.
+
+    Args:
+        address: Where it is.
+        file: Where to.
+        advice: What to do where that fails.
+
+    Raises:
+        OSError: It is not there, or the host does not answer within SOON.
+    """
+    try:
+        urllib.request.urlopen(address, timeout=SOON).close()
+        download(address, file)
+    except (OSError, http.client.HTTPException) as error:
+        told = str(error).replace(HINT, advice)
+        reason = told if told.startswith(address) else f"{address}: {getattr(error, 'reason', None) or error}; {advice}"
+        raise OSError(reason) from None
 
 
 def stage(task: Task, files: list[Path], folder: Path) -> Task:

@@ -1,0 +1,188 @@
+"""A page that runs exported models side by side in a browser: one HTML file, and beside it all that it loads.
+
+    <out>/index.html     the page; serve its folder with: python -m http.server
+    <out>/runtime/       onnxruntime for browsers and the tokenizers, from npm, see RUNTIME
+    <out>/models/0/ ..   tokenizer and int8 network (float32 where there is no int8) of each model
+
+The folder asks for nothing outside of itself, which its policy forbids besides. Times that it shows are of the browser
+that runs it. Departures from Python: a character beyond Unicode's first plane that BERT's tokenizer sets apart, rare
+Chinese mostly, stays joined to its neighbours; an int8 network may round otherwise on a CPU without VNNI.
+"""
+
+import base64
+import hashlib
+import html
+import json
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fine_tune.files import fill_folder, lock, read_json, unlock, write_text
+from fine_tune.path import cache_dir
+from fine_tune.tasks.npm import npm_archive, take
+
+HELP = "write a page/, too, that runs this model and its teacher side by side in a browser; its runtime comes from npm"
+"""For the flag of a script that calls `write_page`."""
+
+
+class Runtime(NamedTuple):
+    """A package of npm's registry, and the files of it that the page loads."""
+
+    name: str
+    version: str
+    sha512: str
+    files: tuple[str, ...]
+
+
+RUNTIME = (
+    Runtime(
+        "onnxruntime-web", "1.30.0",
+        "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ==",
+        ("dist/ort.wasm.bundle.min.mjs", "dist/ort-wasm-simd-threaded.wasm"),
+    ),
+    Runtime(
+        "@huggingface/tokenizers", "0.2.0",
+        "LidMHe1FpcSYH4vcSjXooda34pC0M8m1gmDOv7SQi6Iv+ib1zX7J3sHBCC9/3FPCkn2k1b55FneVqMRxrr99pg==",
+        ("dist/tokenizers.min.mjs", "LICENSE"),
+    ),
+)  # fmt: skip
+TOKENIZERS = ("BPE", "Unigram", "WordPiece")
+"""What the browser's tokenizers know."""
+KINDS = ("single_label_classification", "multi_label_classification", "regression")
+NO_LIMIT = 10**6
+"""A tokenizer that names no length says a number beyond this."""
+
+
+def write_page(out: Path, models: Sequence[tuple[str, Path]], title: str = "Teacher and student") -> None:
+    """Write a page, whole or not at all.
+
+    Args:
+        out: Its folder, which must not be there yet.
+        models: Name and exported folder of each model: `config.json`, `tokenizer.json`, `tokenizer_config.json`,
+            `onnx/model_int8.onnx` or `onnx/model.onnx`; `export.json` if it is to name the texts of a pair.
+        title: Its heading.
+
+    Raises:
+        ValueError: A model's files do not say what the page has to know, or the models read other texts.
+        OSError: Something is there already, is not there, or cannot be had from npm.
+    """
+    if out.exists():
+        raise FileExistsError(f"{out} exists; remove it, or name another folder for the page")
+    abouts = [describe(number, name, folder) for number, (name, folder) in enumerate(models)]
+    texts = texts_of([folder for _, folder in models])
+
+    def fill(building: Path) -> None:
+        take_runtime(building / "runtime")
+        for about, (_, folder) in zip(abouts, models, strict=True):
+            (place := building / about["folder"]).mkdir(parents=True)
+            for name in ("tokenizer.json", "tokenizer_config.json"):
+                shutil.copyfile(folder / name, place / name)
+            shutil.copyfile(network(folder), place / "model.onnx")
+        write_text(building / "index.html", page_of(title, texts, abouts))
+
+    fill_folder(out, fill)
+
+
+def describe(number: int, name: str, folder: Path) -> dict[str, Any]:
+    """Read off a model's folder what the page has to know of it.
+
+    Raises:
+        ValueError: The folder does not say, or the page could not run it.
+        FileNotFoundError: A file is not there.
+    """
+    config, words = read_json(folder / "config.json"), read_json(folder / "tokenizer_config.json")
+    names = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}  # the library's own names of two classes
+    try:
+        labels = [str(names[str(label)]) for label in range(len(names))]
+    except (KeyError, TypeError):
+        raise ValueError(f"{folder / 'config.json'}: id2label must name the classes 0, 1, .., got {names!r}") from None
+    kind = config.get("problem_type") or (KINDS[2] if len(labels) == 1 else KINDS[0])
+    if kind not in KINDS:
+        raise ValueError(f"{folder / 'config.json'}: problem_type must be one of {', '.join(KINDS)}, got {kind!r}")
+    given = (words.get("model_max_length"), config.get("max_position_embeddings"))
+    lengths = [int(value) for value in given if isinstance(value, int | float) and 0 < value < NO_LIMIT]
+    if not lengths:
+        raise ValueError(f"{folder / 'tokenizer_config.json'}: model_max_length must say how many tokens fit")
+    model = read_json(folder / "tokenizer.json").get("model")
+    if not isinstance(model, dict) or model.get("type") not in TOKENIZERS:
+        found = model.get("type") if isinstance(model, dict) else model
+        raise ValueError(f"{folder / 'tokenizer.json'}: a browser knows {', '.join(TOKENIZERS)} only, got {found!r}")
+    file = network(folder)
+    size = f"{'int8' if 'int8' in file.name else 'float32'}, {file.stat().st_size / 1e6:.1f} MB"
+    side = "left" if words.get("truncation_side") == "left" else "right"
+    return {
+        "name": name, "folder": f"models/{number}", "labels": labels, "kind": kind, "tokens": min(lengths),
+        "side": side, "size": size,
+    }  # fmt: skip
+
+
+def network(folder: Path) -> Path:
+    """Find a model's smallest network.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
+    files = [folder / "onnx" / f"{name}.onnx" for name in ("model_int8", "model")]
+    if not (there := [file for file in files if file.is_file()]):
+        raise FileNotFoundError(f"{files[0]} is not there, nor {files[1].name}; export the run with --onnx --int8")
+    return there[0]
+
+
+def texts_of(folders: Sequence[Path]) -> list[str]:
+    """Name the one or two texts that all models read, after the columns of their task.
+
+    Raises:
+        ValueError: They read different ones.
+    """
+    named = {}
+    for folder in folders:
+        about = read_json(file) if (file := folder / "export.json").is_file() else {}
+        named[folder] = about.get("text") or ["sentence"]
+    first, *others = named.values()
+    if any(len(other) != len(first) for other in others) or len(first) > 2:
+        told = ", ".join(f"{folder}: {' and '.join(map(str, names))}" for folder, names in named.items())
+        raise ValueError(f"models on one page read the same texts, one or two; here {told}")
+    return [str(name) for name in first]
+
+
+def take_runtime(folder: Path) -> None:
+    """Put what the page runs on into `folder`; the archives are kept with the caches.
+
+    Raises:
+        ValueError: A package is not the one that is meant.
+        OSError: The registry cannot be reached.
+    """
+    folder.mkdir()
+    lock(store := cache_dir() / "npm", wait=True)
+    try:
+        store.mkdir(exist_ok=True)
+        for package in RUNTIME:
+            take(npm_archive(package, store), {name: folder / Path(name).name for name in package.files})
+    finally:
+        unlock(store)
+
+
+def page_of(title: str, texts: Sequence[str], abouts: Sequence[dict[str, Any]]) -> str:
+    """Fill in the template; its policy allows its own script and style, WebAssembly, and files beside it."""
+    template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
+    inline = re.findall(r"<(?:style|script type=\"module\")>(.*?)</", template, re.DOTALL)
+    style, script = map(hashed, inline)
+    policy = (
+        f"default-src 'self'; script-src 'self' 'wasm-unsafe-eval' {script}; style-src 'self' {style}; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )
+    fields = "\n".join(
+        f'<label for="text{number}">{html.escape(name.capitalize())}</label>\n'
+        f'<textarea id="text{number}" rows="3" required aria-describedby="hint"></textarea>'
+        for number, name in enumerate(texts)
+    )
+    page = json.dumps({"models": list(abouts)}).replace("<", "\\u003c")  # no label can end the script
+    values = {"policy": policy, "title": html.escape(title), "fields": fields, "page": page}
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: values[found[1]], template)
+
+
+def hashed(text: str) -> str:
+    """Give the source expression of a policy that allows this text."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
