@@ -71,7 +71,8 @@ class Browser:
 
     def run(self, script: str) -> Any:
         """Run a script in the page; gives the value of its last expression, or of the promise that it is."""
-        made = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        options = {"awaitPromise": True, "returnByValue": True, "allowUnsafeEvalBlockedByCSP": False}
+        made = self.call("Runtime.evaluate", expression=script, **options)
         assert "exceptionDetails" not in made, made["exceptionDetails"]
         return made["result"].get("value")
 

@@ -4,9 +4,12 @@
     <out>/runtime/       onnxruntime for browsers and the tokenizers, from npm, see RUNTIME
     <out>/models/0/ ..   tokenizer and int8 network (float32 where there is no int8) of each model
 
-The folder asks for nothing outside of itself, which its policy forbids besides. Times that it shows are of the browser
-that runs it. Departures from Python: a character beyond Unicode's first plane that BERT's tokenizer sets apart, rare
-Chinese mostly, stays joined to its neighbours; an int8 network may round otherwise on a CPU without VNNI.
+The page asks for nothing outside of its folder, and its policy forbids it. Times that it shows are of the browser that
+runs it. Departures from Python:
+1. Characters beyond Unicode's first plane that BERT's tokenizer sets apart, rare Chinese, stay with their neighbours.
+2. A float32 network gives the same four digits. In int8 the last bit of a float can decide to which step a value is
+   rounded, so that any two runtimes differ in some texts; and onnxruntime on a CPU without VNNI lets sums saturate,
+   unless its option session.x64quantprecision is 1, which a browser does not.
 """
 
 import base64
