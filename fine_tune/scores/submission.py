@@ -20,7 +20,8 @@ from typing import NamedTuple
 
 from fine_tune.files import first_line, write_whole
 from fine_tune.path import architecture_of, run_dir
-from fine_tune.tasks.table import BINARY, NLI, TASKS, Task, task_named
+from fine_tune.tasks.named import task_named
+from fine_tune.tasks.table import BINARY, NLI, TASKS, Task
 
 HEADER = "index\tprediction"
 ROWS = {
