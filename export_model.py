@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Export a run: a HuggingFace folder with a model card; ONNX and int8 for CPUs without PyTorch.
+"""Export a run: a HuggingFace folder with a model card; ONNX and int8 for CPUs without PyTorch; a page to try it on.
 
-    python export_model.py --experiment LAD --task sst2 --onnx --int8
+    python export_model.py --experiment LAD --task sst2 --int8
 
 Every form is compared with the checkpoint and scored on a labelled split. A form in float32 whose logits differ by
 more than 1e-4, or an int8 form that loses more than `--max_loss`, is refused, and nothing is left. ONNX and int8 need:
 pip install -r requirements-export.txt. `predict.py --folder`, transformers and its own `lean.py` read the folder.
+`--page` needs the teacher's export, too, and two packages of npm, which it fetches.
 """
 
 from collections.abc import Sequence
@@ -27,6 +28,9 @@ def build_parser() -> Parser:
     parser.add_argument("--onnx", action="store_true", help="write onnx/model.onnx, too")
     parser.add_argument("--int8", action="store_true", help="write onnx/model_int8.onnx, too, and model.onnx")
     parser.add_argument(
+        "--page", action="store_true", help="write page/, too: this model and its teacher side by side in a browser"
+    )
+    parser.add_argument(
         "--max_loss", type=float, default=0.01, help="refuse an int8 form that loses more (default: 0.01)"
     )
     parser.add_argument("--out", type=Path, help="folder to write (default: export/ in the run's folder)")
@@ -42,11 +46,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         task = task_named(args.task)
         if not 0 <= args.max_loss <= 1:
             raise ValueError(f"--max_loss {args.max_loss}: a share of the score is needed, 0 to 1")
+        if args.page and not (args.onnx or args.int8):
+            raise ValueError("--page shows exported networks; give --int8, or --onnx")
         forms = [form for form in ("onnx", "int8") if getattr(args, form)]
 
         # Heavy imports come after the flags are read: `--help` answers at once.
         from fine_tune.export.card import measured
-        from fine_tune.export.folder import EXPORT, export
+        from fine_tune.export.folder import EXPORT, export, teacher_export
+        from fine_tune.export.page import write_page
         from fine_tune.model.load import load_run
         from fine_tune.path import architecture_of
         from fine_tune.run.process import set_up_process
@@ -55,8 +62,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         model = args.model or architecture_of(args.experiment, task.name)
         loaded = load_run(args.experiment, model, task, args.ckpt, None, "--ckpt")
         folder = args.out or loaded.folder / EXPORT
+        beside = teacher_export(loaded, task) if args.page else []
         about = export(loaded, task, folder, forms, args.dataset or task.dev[0], args.max_loss, args.overwrite)
         print(f"\n{measured(about)}\n\nwrote: {folder}")
+        if args.page:
+            write_page(folder / "page", [*beside, (args.experiment, folder)])
+            print(f"wrote: {folder / 'page'}; look at it: python -m http.server --directory {folder / 'page'}")
 
 
 if __name__ == "__main__":

@@ -196,6 +196,21 @@ def test_a_page_that_is_there_is_left_alone(toys, tmp_path):
     assert [file.name for file in (tmp_path / "page").iterdir()] == ["mine"]
 
 
+@pytest.mark.slow
+def test_an_export_has_its_page_beside_its_teacher(toys, data, run, refused, teacher):
+    pytest.importorskip("onnxscript", reason="needs: pip install -r requirements-export.txt")
+    short = ("--total_step", 1, "--batch_size", 4, "--num_hidden_layers", 1, "--device_id", -1, "--no_preflight")
+    run("run_kd_distil", "--experiment", "s", "--teacher_exp", "teacher", "--task", "sst2", *short)
+    assert "--onnx" in refused("export_model", "--experiment", "s", "--task", "sst2", "--page")
+    told = refused("export_model", "--experiment", "s", "--task", "sst2", "--onnx", "--page")
+    assert "python export_model.py --experiment teacher --task sst2 --onnx" in told
+    assert not (data.run("s") / "export").exists()
+    run("export_model", "--experiment", "teacher", "--task", "sst2", "--onnx")
+    run("export_model", "--experiment", "s", "--task", "sst2", "--onnx", "--page")
+    assert [about["name"] for about in facts(data.run("s") / "export" / "page")] == ["teacher", "s"]
+    run("export_model", "--experiment", "s", "--task", "sst2", "--onnx", "--page", "--overwrite")
+
+
 def test_other_packages_are_refused_and_a_missing_registry_is_told(toys, tmp_path):
     models = [("a", folder_of(tmp_path / "a"))]
     archive = toys / ARCHIVES[1].name

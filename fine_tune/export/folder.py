@@ -23,7 +23,8 @@ from fine_tune.export.onnx import classify, needs, write_int8, write_onnx
 from fine_tune.files import digest, read_json, replace_folder, write_json, write_text
 from fine_tune.hardware.device import resolve_device
 from fine_tune.model.families import PROBLEM_TYPES
-from fine_tune.model.load import Loaded
+from fine_tune.model.load import Loaded, load_run
+from fine_tune.path import architecture_of
 from fine_tune.scores.efficiency import parameters
 from fine_tune.scores.metrics import score
 from fine_tune.scores.predict import predict
@@ -196,6 +197,20 @@ def installed(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return ""
+
+
+def teacher_export(loaded: Loaded, task: Task) -> list[tuple[str, Path]]:
+    """Find name and export of a run's teacher; none of a run without a teacher.
+
+    Raises:
+        FileNotFoundError: The teacher is not there, or was not exported.
+        ValueError: Its export is of another checkpoint.
+    """
+    if not (name := loaded.config.get("teacher_exp")):
+        return []
+    model = loaded.config.get("tmodel") or architecture_of(name, task.name)
+    teacher = load_run(name, model, task, loaded.config.get("tckpt"), None, "--tckpt")
+    return [(name, exported(teacher, "onnx", task))]
 
 
 def exported(loaded: Loaded, form: str, task: Task) -> Path:

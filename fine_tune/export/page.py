@@ -22,12 +22,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fine_tune.export import lean
 from fine_tune.files import fill_folder, lock, read_json, unlock, write_text
 from fine_tune.path import cache_dir
 from fine_tune.tasks.npm import npm_archive, take
-
-HELP = "write a page/, too, that runs this model and its teacher side by side in a browser; its runtime comes from npm"
-"""For the flag of a script that calls `write_page`."""
 
 
 class Runtime(NamedTuple):
@@ -53,9 +51,7 @@ RUNTIME = (
 )  # fmt: skip
 TOKENIZERS = ("BPE", "Unigram", "WordPiece")
 """What the browser's tokenizers know."""
-KINDS = ("single_label_classification", "multi_label_classification", "regression")
-NO_LIMIT = 10**6
-"""A tokenizer that names no length says a number beyond this."""
+KINDS = ("single_label_classification", lean.MULTI, lean.REGRESSION)
 
 
 def write_page(out: Path, models: Sequence[tuple[str, Path]], title: str = "Teacher and student") -> None:
@@ -95,29 +91,19 @@ def describe(number: int, name: str, folder: Path) -> dict[str, Any]:
         ValueError: The folder does not say, or the page could not run it.
         FileNotFoundError: A file is not there.
     """
-    config, words = read_json(folder / "config.json"), read_json(folder / "tokenizer_config.json")
-    names = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}  # the library's own names of two classes
-    try:
-        labels = [str(names[str(label)]) for label in range(len(names))]
-    except (KeyError, TypeError):
-        raise ValueError(f"{folder / 'config.json'}: id2label must name the classes 0, 1, .., got {names!r}") from None
-    kind = config.get("problem_type") or (KINDS[2] if len(labels) == 1 else KINDS[0])
-    if kind not in KINDS:
-        raise ValueError(f"{folder / 'config.json'}: problem_type must be one of {', '.join(KINDS)}, got {kind!r}")
-    given = (words.get("model_max_length"), config.get("max_position_embeddings"))
-    lengths = [int(value) for value in given if isinstance(value, int | float) and 0 < value < NO_LIMIT]
-    if not lengths:
-        raise ValueError(f"{folder / 'tokenizer_config.json'}: model_max_length must say how many tokens fit")
+    about, side = lean.describe(folder)
+    if about.kind not in KINDS:
+        known = ", ".join(KINDS)
+        raise ValueError(f"{folder / 'config.json'}: problem_type must be one of {known}, got {about.kind!r}")
     model = read_json(folder / "tokenizer.json").get("model")
     if not isinstance(model, dict) or model.get("type") not in TOKENIZERS:
         found = model.get("type") if isinstance(model, dict) else model
         raise ValueError(f"{folder / 'tokenizer.json'}: a browser knows {', '.join(TOKENIZERS)} only, got {found!r}")
     file = network(folder)
     size = f"{'int8' if 'int8' in file.name else 'float32'}, {file.stat().st_size / 1e6:.1f} MB"
-    side = "left" if words.get("truncation_side") == "left" else "right"
     return {
-        "name": name, "folder": f"models/{number}", "labels": labels, "kind": kind, "tokens": min(lengths),
-        "side": side, "size": size,
+        "name": name, "folder": f"models/{number}", "labels": about.labels, "kind": about.kind,
+        "tokens": about.tokens, "side": side, "size": size,
     }  # fmt: skip
 
 
@@ -139,15 +125,12 @@ def texts_of(folders: Sequence[Path]) -> list[str]:
     Raises:
         ValueError: They read different ones.
     """
-    named = {}
-    for folder in folders:
-        about = read_json(file) if (file := folder / "export.json").is_file() else {}
-        named[folder] = about.get("text") or ["sentence"]
+    named = {folder: lean.describe(folder)[0].columns or ("sentence",) for folder in folders}
     first, *others = named.values()
-    if any(len(other) != len(first) for other in others) or len(first) > 2:
-        told = ", ".join(f"{folder}: {' and '.join(map(str, names))}" for folder, names in named.items())
+    if any(len(other) != len(first) for other in others):
+        told = ", ".join(f"{folder}: {' and '.join(names)}" for folder, names in named.items())
         raise ValueError(f"models on one page read the same texts, one or two; here {told}")
-    return [str(name) for name in first]
+    return list(first)
 
 
 def take_runtime(folder: Path) -> None:
