@@ -27,10 +27,10 @@ def build_parser() -> Parser:
     parser = Parser(__doc__)
     parser.add_argument("--experiment", nargs="+", required=True, help="names of the runs; the first is the reference")
     parser.add_argument("--task", required=True, help=TASK)
-    parser.add_argument("--model", help="architecture of the runs (default: found by their folders' names)")
+    parser.add_argument("--model", help="architecture, where a name has several (default: by the folder)")
     parser.add_argument("--dataset", help="split to score (default: the task's dev split)")
     parser.add_argument("--format", default="torch", help="forms to compare, some of torch,onnx,int8 (default: torch)")
-    parser.add_argument("--batch_size", type=int, default=128, help="rows per batch when scoring (default: 128)")
+    parser.add_argument("--batch_size", type=int, default=128, help="rows per batch when torch scores (default: 128)")
     parser.add_argument("--device_id", type=int, help=DEVICE)
     parser.add_argument("--threads", type=int, help="threads of the CPU (default: what torch takes)")
     parser.add_argument("--sentences", type=int, default=200, help="sentences to time (default: 200)")
@@ -44,7 +44,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = build_parser()
     args = parser.parse_args(argv)
     with usage_errors(parser):
-        task = task_named(args.task)
+        task = task_named(args.task, experiment=args.experiment[0])
+        if args.overwrite and not args.out:
+            raise ValueError("--overwrite replaces a report in --out; give that, or leave it out")
         dataset, forms = args.dataset or task.dev[0], args.format.split(",")
         if len(set(forms)) < len(forms) or not set(forms) <= set(FORMATS):
             raise ValueError(f"--format {args.format}: some of {', '.join(FORMATS)} are needed, with commas")
@@ -63,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         from fine_tune.files import write_csv, write_text, write_whole
         from fine_tune.hardware.device import resolve_device
         from fine_tune.model.load import load_run
-        from fine_tune.path import architecture_of
+        from fine_tune.path import architecture_of, run_dir
         from fine_tune.plot.speed import speed
         from fine_tune.run.process import set_up_process
 
@@ -73,10 +75,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         device = resolve_device(args.device_id)
         contenders = []
         for name in args.experiment:
-            loaded = load_run(name, args.model or architecture_of(name, task.name), task, None, None, "last checkpoint")
+            given = args.model and run_dir(name, args.model, task.name).is_dir()
+            model = args.model if given else architecture_of(name, task.name)
+            loaded = load_run(name, model, task, None, None, "last checkpoint")
             contenders += contenders_of(name, loaded, task, dataset, forms, args.batch_size, device)
-        if not contenders:
-            raise ValueError(f"--format {args.format}: none of the runs has such a form")
+            if not contenders:
+                raise ValueError(f"--format {args.format}: {name}, the reference, has no such form; see above")
         table = measured(contenders, args.sentences, batches=bool(files))
         rows = len(contenders[0].rows)
         title = f"{task.name} {dataset}, {rows} rows, last checkpoints, {device}, {torch.get_num_threads()} threads"

@@ -30,9 +30,7 @@ def build_parser() -> Parser:
     parser.add_argument(
         "--page", action="store_true", help="write page/, too: this model and its teacher side by side in a browser"
     )
-    parser.add_argument(
-        "--max_loss", type=float, default=0.01, help="refuse an int8 form that loses more (default: 0.01)"
-    )
+    parser.add_argument("--max_loss", type=float, help="refuse an int8 form that loses more (default: 0.01)")
     parser.add_argument("--out", type=Path, help="folder to write (default: export/ in the run's folder)")
     parser.add_argument("--overwrite", action="store_true", help="replace an older export")
     return parser
@@ -43,8 +41,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = build_parser()
     args = parser.parse_args(argv)
     with usage_errors(parser):
-        task = task_named(args.task)
-        if not 0 <= args.max_loss <= 1:
+        task = task_named(args.task, experiment=args.experiment)
+        if args.max_loss is not None and not args.int8:
+            raise ValueError("--max_loss is what --int8 may lose; give that, too, or leave it out")
+        max_loss = 0.01 if args.max_loss is None else args.max_loss
+        if not 0 <= max_loss <= 1:
             raise ValueError(f"--max_loss {args.max_loss}: a share of the score is needed, 0 to 1")
         if args.page and not (args.onnx or args.int8):
             raise ValueError("--page shows exported networks; give --int8, or --onnx")
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         # Heavy imports come after the flags are read: `--help` answers at once.
         from fine_tune.export.card import measured
         from fine_tune.export.folder import EXPORT, export, teacher_export
-        from fine_tune.export.page import write_page
+        from fine_tune.export.page import check_page, write_page
         from fine_tune.model.load import load_run
         from fine_tune.path import architecture_of
         from fine_tune.run.process import set_up_process
@@ -62,11 +63,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         model = args.model or architecture_of(args.experiment, task.name)
         loaded = load_run(args.experiment, model, task, args.ckpt, None, "--ckpt")
         folder = args.out or loaded.folder / EXPORT
-        beside = teacher_export(loaded, task) if args.page else []
-        about = export(loaded, task, folder, forms, args.dataset or task.dev[0], args.max_loss, args.overwrite)
+        beside = []
+        if args.page:  # what can fail does so before anything is written
+            beside = teacher_export(loaded, task)
+            check_page(loaded)
+        about = export(loaded, task, folder, forms, args.dataset or task.dev[0], max_loss, args.overwrite)
         print(f"\n{measured(about)}\n\nwrote: {folder}")
         if args.page:
-            write_page(folder / "page", [*beside, (args.experiment, folder)])
+            names = [*beside, (args.experiment, folder)]
+            write_page(folder / "page", names, " and ".join(name for name, _ in names))
             print(f"wrote: {folder / 'page'}; look at it: python -m http.server --directory {folder / 'page'}")
 
 

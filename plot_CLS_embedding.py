@@ -66,21 +66,22 @@ def main(argv: Sequence[str] | None = None) -> None:
         clouds, tag = {}, f"{cfg.dataset}-pooled" if args.pooled else cfg.dataset
         for name, step in shown:
             flag = "--ckpt" if name == cfg.experiment else "--beside"
-            loaded = load_run(name, cfg.model, task, int(step) if step else None, cfg.ptrain_ver, flag)
+            loaded = load_run(name, cfg.architecture, task, int(step) if step else None, cfg.ptrain_ver, flag)
             if cfg.preflight:
                 with way_out():
                     check_run(loaded, task)
             rows = load_labelled(task, cfg.dataset, loaded.tokenizer, loaded.max_seq_len)
             place(loaded.model, device, flags)
             cloud = Cloud(encode(loaded.model, rows, cfg.batch_size, device, args.pooled), np.array(rows.label))
-            write_projector(log_dir(name, cfg.model, task.name), cloud, task.labels, tag, loaded.step)
+            write_projector(log_dir(name, cfg.architecture, task.name), cloud, task.labels, tag, loaded.step)
             sample = np.sort(np.random.default_rng(args.seed).permutation(len(rows))[: args.sample])
             clouds[f"{name}, update {loaded.step}"] = Cloud(cloud.vectors[sample], cloud.label[sample])
         figure, table = draw_clouds(clouds, task.labels, args.seed)
         image = cfg.folder / f"cls_{tag}.png"
         write_whole(image, lambda part: figure.savefig(part, format="png"))
         write_csv(image.with_suffix(".csv"), pd.DataFrame(table[1:], columns=list(table[0])))
-        print(f"{image}\n{image.with_suffix('.csv')}\nprojector: {log_dir(cfg.experiment, cfg.model, task.name)}")
+        projector = log_dir(cfg.experiment, cfg.architecture, task.name)
+        print(f"{image}\n{image.with_suffix('.csv')}\nprojector: {projector}")
 
 
 if __name__ == "__main__":

@@ -69,6 +69,8 @@ def check(args: "argparse.Namespace") -> None:
         raise ValueError(f"--threads {args.threads}: 0 or more are needed")
     if args.output and args.output.suffix not in (".tsv", ".jsonl"):
         raise ValueError(f"--output {args.output}: its name must end with .tsv or .jsonl")
+    if args.overwrite and not args.output:
+        raise ValueError("--overwrite replaces the --output file; give one, or leave it out")
     if args.output and args.output.exists() and not args.overwrite:
         raise FileExistsError(f"--output {args.output} exists; pass --overwrite to replace it")
     if args.output and args.output.exists() and Path(args.input).exists() and args.output.samefile(args.input):
@@ -99,7 +101,7 @@ def open_model(args: "argparse.Namespace") -> "Model":
         torch.set_num_threads(args.threads)
     if args.folder:
         return folder_model(args.folder, resolve_device(args.device_id))
-    task = task_named(args.task)
+    task = task_named(args.task, experiment=args.experiment)
     model = args.model or architecture_of(args.experiment, task.name)
     loaded = load_run(args.experiment, model, task, args.ckpt, None, "--ckpt")
     if args.format == "torch":

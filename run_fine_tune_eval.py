@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise ValueError(f"--dataset {cfg.dataset}: {why}")
         if args.keep_best not in (None, "loss", *task.metrics):
             raise ValueError(f"--keep_best {args.keep_best}: {task.name} has loss, {', '.join(task.metrics)}")
-        first = load_run(cfg.experiment, cfg.model, task, None, cfg.ptrain_ver, "--ckpt")
+        first = load_run(cfg.experiment, cfg.architecture, task, None, cfg.ptrain_ver, "--ckpt")
         if cfg.preflight:
             with way_out():
                 check_run(first, task)
@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             best = {name: best_checkpoints(scores, name) for name in ("loss", *task.metrics)}
             write_json(summary, {"rows": len(rows), "checkpoints": scores, "best": best})
         if is_main():
-            write_scores(log_dir(cfg.experiment, cfg.model, cfg.task), summary)
+            write_scores(log_dir(cfg.experiment, cfg.architecture, cfg.task), summary)
         for name, ranked in best.items():
             print(f"best {name:<9}" + "".join(f"  {value:.4f} @ {step}" for step, value in ranked))
         print(f"{len(rows)} rows of {task.name} {cfg.dataset}; summary: {summary}")

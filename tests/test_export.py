@@ -192,7 +192,8 @@ def test_packages_that_are_not_installed_are_named(data, teacher, refused, monke
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--max_loss", "-0.1"), "--max_loss -0.1: a share of the score is needed, 0 to 1"),
+        (("--max_loss", "0.1"), "--max_loss is what --int8 may lose; give that, too, or leave it out"),
+        (("--int8", "--max_loss", "-0.1"), "--max_loss -0.1: a share of the score is needed, 0 to 1"),
         (("--dataset", "test"), "--dataset test: this split of sst2 has no labels, so nothing can be measured"),
         (("--ckpt", "3"), "--ckpt 3: "),
     ],

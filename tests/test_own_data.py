@@ -484,6 +484,7 @@ WRONG_TASKS = {
     "names": (SOUND + "labels: [blue, green, red]\nnames: [x]\n", "names are one for each of labels"),
     "dev and split": (SOUND + "split: 0.1\n", "there is a file of dev"),
     "split": (SOUND.replace("dev: dev.csv", "split: 1.5"), "split must be between 0 and 1"),
+    "a name with a tab": (SOUND + 'labels: [a, b]\nnames: ["x\\ty", z]\n', "a class may hold no tab"),
     "seed": (SOUND + "split_seed: 1\n", "has no effect without split"),
     "no train": (SOUND.replace("train: train.csv\n", ""), "no training rows"),
     "no file": (SOUND.replace("train.csv", "nowhere.csv"), "nowhere.csv is not there"),
@@ -513,9 +514,34 @@ def test_two_tasks_of_one_name_are_refused_with_both(own, run, refused, encoder,
     file.write_text(text.replace("test: test.csv\n", ""), encoding="utf-8")
     run("run_fine_tune", "--experiment", "u", "--task", file, *base)  # its columns and classes are the same
     named.READ.clear()
-    told = refused("run_fine_tune_eval", "--experiment", "u", "--task", "mine", "--device_id", -1)
+    told = refused("run_fine_tune", "--experiment", "v", "--task", "mine", *base)
     assert str(data.run("t", "mine")) in told and str(data.run("u", "mine")) in told
-    run("run_fine_tune_eval", "--experiment", "u", "--task", file, "--device_id", -1)
+    for name in ("u", "t"):  # a run knows its own
+        run("run_fine_tune_eval", "--experiment", name, "--task", "mine", "--device_id", -1)
+    run("run_fine_tune", "--experiment", "v", "--task", data.run("t", "mine") / "task.json", *base)
+
+
+def test_a_teacher_that_learned_what_is_held_out_now_is_refused(own, run, refused, encoder, data):
+    file = own("pair")
+    file.write_text(file.read_text().replace("dev: dev.csv\n", ""), encoding="utf-8")
+    base = ("--task", file, "--split", 0.25, "--device_id", -1)
+    run("run_fine_tune", "--experiment", "t", *base, "--ptrain_ver", encoder, *TUNE)
+    told = refused("run_kd_distil", "--experiment", "s", "--teacher_exp", "t", *base, "--split_seed", 8)
+    assert (
+        "--split 0.25 --split_seed 8: the teacher t_bert_mine held out other rows (--split 0.25 --split_seed 42)"
+        in told
+    )
+
+
+@pytest.mark.parametrize("placeholder", ["-1", "?"])
+def test_labels_that_stand_for_none_are_none(placeholder, own):
+    file = own("pair")
+    test = file.parent / "test.csv"
+    header, *rows = test.read_text(encoding="utf-8").splitlines()
+    label = "" if "colour" in header else ",colour"
+    lines = [header + label, *(f"{row},{placeholder}" if label else row for row in rows)]
+    test.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert [row.label for row in read_split(task_named(str(file)), "test")] == [None] * len(rows)
 
 
 def test_a_teacher_with_its_classes_in_another_order_is_refused(own, run, refused, encoder, data):

@@ -362,7 +362,7 @@ def test_files_that_are_no_text_are_refused_before_a_model_is_read(refused, tmp_
     assert "UTF-16" in refused(*ASK, "--input", source)
     assert refused(*ASK, "--input", tmp_path / "no.csv") == f"--input {tmp_path / 'no.csv'}: is not there"
     told = refused(*ASK, "--input", tmp_path / "a.parquet")
-    assert told.endswith("a file in .csv, .tsv, .jsonl, .txt is needed, or - for standard input")
+    assert told.endswith("a file in .csv, .tsv, .jsonl, .json, .txt is needed, or - for standard input")
 
 
 @pytest.mark.parametrize(

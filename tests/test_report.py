@@ -92,6 +92,6 @@ def test_forms_that_were_not_exported_are_left_out_with_a_line(refused, run, tea
     make = "make it with: python export_model.py --experiment teacher --task sst2 --int8"
     assert "teacher as int8 is left out: " in caplog.text and make in caplog.text
     assert capsys.readouterr().out.count("| teacher |") == 1
-    assert refused(*ask, "int8") == "--format int8: none of the runs has such a form"
+    assert refused(*ask, "int8") == "--format int8: teacher, the reference, has no such form; see above"
     told = refused(*ask, "torch,gguf")
     assert told == "--format torch,gguf: some of torch, onnx, int8 are needed, with commas"

@@ -14,6 +14,7 @@ from fine_tune.export.huggingface import read_model
 from fine_tune.export.lean import About, Model, describe
 from fine_tune.flags.parser import Flags
 from fine_tune.hardware.device import to_device
+from fine_tune.hub import WEIGHTS
 from fine_tune.model.families import PROBLEM_TYPES
 from fine_tune.model.load import Loaded
 from fine_tune.model.placement import place
@@ -46,6 +47,8 @@ def folder_model(folder: Path, device: torch.device) -> Model:
     """
     about, side = describe(folder)
     tokenizer = load_tokenizer(str(folder), "--folder")
+    if (folder / "onnx").is_dir() and not any((folder / name).is_file() for name in WEIGHTS):
+        raise ValueError(f"--folder {folder}: has no weights for PyTorch; give --format onnx or int8")
     model = read_model(folder).to(device)
     logits = by_transformers(model)
 

@@ -13,17 +13,19 @@ runs it. Departures from Python:
 """
 
 import base64
+import contextlib
 import hashlib
 import html
 import json
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fine_tune.export import lean
 from fine_tune.files import fill_folder, lock, read_json, unlock, write_text
+from fine_tune.model.load import Loaded
 from fine_tune.path import cache_dir
 from fine_tune.tasks.npm import npm_archive, take
 
@@ -84,6 +86,22 @@ def write_page(out: Path, models: Sequence[tuple[str, Path]], title: str = "Teac
     fill_folder(out, fill)
 
 
+def check_page(loaded: Loaded) -> None:
+    """Refuse a model that a browser cannot read texts for, and fetch what the page runs on.
+
+    Raises:
+        ValueError: It is one, or a package is not the one that is meant.
+        OSError: The registry cannot be reached.
+    """
+    kind = json.loads(loaded.tokenizer.backend_tokenizer.to_str())["model"].get("type")
+    if kind not in TOKENIZERS:
+        raise ValueError(
+            f"--page: a browser knows the tokenizers {', '.join(TOKENIZERS)} only, not {kind}; leave it out"
+        )
+    with archives():
+        pass
+
+
 def describe(number: int, name: str, folder: Path) -> dict[str, Any]:
     """Read off a model's folder what the page has to know of it.
 
@@ -141,11 +159,18 @@ def take_runtime(folder: Path) -> None:
         OSError: The registry cannot be reached.
     """
     folder.mkdir()
+    with archives() as there:
+        for package, archive in there.items():
+            take(archive, {name: folder / Path(name).name for name in package.files})
+
+
+@contextlib.contextmanager
+def archives() -> Iterator[dict[Runtime, Path]]:
+    """Give the archive of each package, fetched where it is not there yet; no other process touches them meanwhile."""
     lock(store := cache_dir() / "npm", wait=True)
     try:
-        store.mkdir(exist_ok=True)
-        for package in RUNTIME:
-            take(npm_archive(package, store), {name: folder / Path(name).name for name in package.files})
+        store.mkdir(parents=True, exist_ok=True)
+        yield {package: npm_archive(package, store) for package in RUNTIME}
     finally:
         unlock(store)
 

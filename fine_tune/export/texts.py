@@ -1,7 +1,7 @@
 """Texts to predict, read row by row and answered window by window, so that a file may have any size.
 
-A `.csv` file has quotes and a header, a `.tsv` file has a header and no quoting, as GLUE's; a `.jsonl` file has an
-object a line. `.txt` files and standard input have a text a line, the two texts of a pair with a tab between them.
+A `.csv` file has quotes and a header, a `.tsv` file has a header and no quoting, as GLUE's; a `.jsonl` or `.json` file
+has an object a line. `.txt` files and standard input have a text a line, and a tab between the two texts of a pair.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from fine_tune.export.lean import MULTI, REGRESSION, About, Answer, Model
 from fine_tune.files import write_whole
 from fine_tune.tasks.rows import foreign_kind
 
-KINDS = (".csv", ".tsv", ".jsonl", ".txt")
+KINDS = (".csv", ".tsv", ".jsonl", ".json", ".txt")
 STDIN = "-"
 WINDOW = 1024
 """Rows that are held at a time, so that those of like length can share a batch."""
@@ -82,7 +82,7 @@ def read_texts(
         ValueError: `file:line: reason` for a row that cannot be used, or there is none.
     """
     name, named = "standard input" if name == STDIN else name, name != STDIN
-    read = {".csv": of_csv, ".tsv": of_tsv, ".jsonl": of_jsonl}.get(Path(name).suffix, of_lines)
+    read = {".csv": of_csv, ".tsv": of_tsv, ".jsonl": of_jsonl, ".json": of_jsonl}.get(Path(name).suffix, of_lines)
     number, found = 0, False
 
     def lines() -> Iterator[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fine_tune.flags.option import DEVICE_ID, FRACTION, NOT_NEGATIVE, PART, POSITIVE, SEED, SEQUENCE, Checked, flag
 from fine_tune.hub import lasting
-from fine_tune.path import ARCHITECTURES, PROJECT, TRANSFORMERS, expanded, experiment_name, run_dir
+from fine_tune.path import ARCHITECTURES, PROJECT, TRANSFORMERS, architecture_of, expanded, experiment_name, run_dir
 from fine_tune.tasks.named import task_named
 from fine_tune.tasks.own import FLAGS
 from fine_tune.tasks.table import TASKS
@@ -59,7 +59,7 @@ class RunConfig(FilesConfig):
     accum_step: int = flag("micro-batches per update; must divide batch_size", 1, POSITIVE)
     device_id: int | None = flag(DEVICE, None, DEVICE_ID)
     pad_to_max: bool = flag("pad every row to max_seq_len and let padding count, as the released code does", False)
-    overwrite: bool = flag("replace an existing run of the same name", False)
+    overwrite: bool = flag("replace an existing run of the same name, with all that is in its folder", False)
     preflight: bool = flag("check teacher, data, sizes and disk before the start", True)
     dry_run: bool = flag("check, try some updates, say what the run would take; write nothing", False)
     resume: bool = flag("continue an interrupted run of the same name and flags; start it if there is none", False)
@@ -140,9 +140,15 @@ class TeacherRef(Checked):
         experiment_name(self.teacher_exp, "", "", "--teacher_exp")
 
     def architecture(self, task: str) -> str:
-        """Architecture of the teacher: what was given, or else the first of which there is a run, or else a bert."""
-        there = (model for model in TRANSFORMERS if run_dir(self.teacher_exp, model, task).is_dir())
-        return self.tmodel or next(there, TRANSFORMERS[0])
+        """Architecture of the teacher: what was given, or a bert, or else that of the only run of this name.
+
+        Raises:
+            ValueError: There are several runs of this name, and none of a bert.
+        """
+        there = [model for model in TRANSFORMERS if run_dir(self.teacher_exp, model, task).is_dir()]
+        if not self.tmodel and len(there) > 1 and there[0] != TRANSFORMERS[0]:
+            raise ValueError(f"--teacher_exp {self.teacher_exp}: there are {', '.join(there)}; say which with --tmodel")
+        return self.tmodel or (there or TRANSFORMERS)[0]
 
     def folder(self, task: str) -> Path:
         """Folder of the teacher's run."""
@@ -337,7 +343,9 @@ class EvalConfig(Checked):
 
     experiment: str = flag("experiment name of the run")
     task: str = flag(TASK, alias=("task_name",))
-    model: str = flag("architecture of the run's model", "bert", choices=ARCHITECTURES)
+    model: str | None = flag(
+        "architecture of the run's model (default: found by its folder's name)", None, choices=ARCHITECTURES
+    )
     dataset: str = flag("split to read", "dev")
     batch_size: int = flag("rows per batch", 128, POSITIVE)
     device_id: int | None = flag(DEVICE, None, DEVICE_ID)
@@ -348,13 +356,20 @@ class EvalConfig(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "task", task_named(self.task).name)
-        experiment_name(self.experiment, self.model, self.task)
+        object.__setattr__(self, "task", task_named(self.task, experiment=self.experiment).name)
+        object.__setattr__(self, "model", self.model or architecture_of(self.experiment, self.task))
+        experiment_name(self.experiment, self.architecture, self.task)
+
+    @property
+    def architecture(self) -> str:
+        """Architecture of the run's model."""
+        assert self.model
+        return self.model
 
     @property
     def folder(self) -> Path:
         """Folder of the run."""
-        return run_dir(self.experiment, self.model, self.task)
+        return run_dir(self.experiment, self.architecture, self.task)
 
 
 @dataclass(frozen=True)
@@ -369,7 +384,7 @@ class ImportConfig(Checked):
     )  # fmt: skip
     model: str | None = flag("refuse one of another architecture (default: any)", None, choices=TRANSFORMERS)
     max_seq_len: int = flag("tokens per input at most", 128, SEQUENCE, alias=("max_seq_length",))
-    overwrite: bool = flag("replace an existing run of the same name", False)
+    overwrite: bool = flag("replace an existing run of the same name, with all that is in its folder", False)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -41,7 +41,7 @@ def open_subject(flags: Flags) -> Subject:
     flags, device = prepare_reading(flags)
     cfg = flags[EvalConfig]
     task = task_named(cfg.task)
-    loaded = load_run(cfg.experiment, cfg.model, task, flags[OutletConfig].ckpt, cfg.ptrain_ver, "--ckpt")
+    loaded = load_run(cfg.experiment, cfg.architecture, task, flags[OutletConfig].ckpt, cfg.ptrain_ver, "--ckpt")
     if cfg.preflight:
         with way_out():
             check_run(loaded, task)

@@ -41,7 +41,7 @@ def write_predictions(flags: Flags, dataset: str, device: torch.device, step: in
         raise ValueError(f"--dataset {dataset}: {known}{'; its task file can name one' if task.files else ''}")
     if step is None:
         step = best_scored(cfg.folder, task)
-    loaded = load_run(cfg.experiment, cfg.model, task, step, cfg.ptrain_ver, "--ckpt")
+    loaded = load_run(cfg.experiment, cfg.architecture, task, step, cfg.ptrain_ver, "--ckpt")
     if cfg.preflight:
         with way_out():
             check_run(loaded, task)

@@ -9,6 +9,7 @@ import itertools
 import logging
 import shutil
 from collections.abc import Collection, Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -215,8 +216,25 @@ def check_teacher(teacher: Loaded, rows: Split, device: torch.device) -> None:
         ValueError: With what was seen.
     """
     check_run(teacher, rows.task)
+    check_held_out(teacher.folder, rows.task)
     split = next(dev_splits(rows, teacher.tokenizer), rows)  # every process takes part
     distributed.on_main(lambda: judge(teacher, split, device))
+
+
+def check_held_out(folder: Path, task: Task) -> None:
+    """Refuse a teacher that was trained on rows which are held out now.
+
+    Raises:
+        ValueError: With both draws.
+    """
+    taught = own.task_of(folder)
+    if taught and task.held_out and task.held_out != taught.held_out:
+        share, seed = task.held_out
+        before = "none" if taught.held_out is None else "--split {} --split_seed {}".format(*taught.held_out)
+        raise ValueError(
+            f"--split {share} --split_seed {seed}: the teacher {folder.name} held out other rows ({before}), so it has "
+            "learned some of these; hold out the same, or fine-tune it again"
+        )
 
 
 def check_run(loaded: Loaded, task: Task) -> None:

@@ -12,19 +12,21 @@ READ: dict[tuple[Path, str], Task] = {}
 """The tasks that this process has made of task files or flags, by data folder and name."""
 
 
-def task_named(name: str, flags: Mapping[str, Any] | None = None) -> Task:
+def task_named(name: str, flags: Mapping[str, Any] | None = None, experiment: str | None = None) -> Task:
     """Find a task.
 
     Args:
         name: `sst2`, or GLUE's own `SST-2`; a task file, `mine.yaml`; or the name of a user's own task that has runs.
         flags: What flags say of a user's own task, by the keys of a task file.
+        experiment: The run that is read; it knows its own task, whatever other runs of that name have.
 
     Raises:
         ValueError: There is no such task, or there are two of that name.
         OSError: Its files cannot be read.
     """
     flags = flags or {}
-    file = expanded(name) if name.endswith((".yaml", ".yml", f"/{TASK_JSON}")) else None
+    is_file = name.endswith((".yaml", ".yml")) or Path(name).name == TASK_JSON
+    file = expanded(name) if is_file else None
     if file and (beside := [key for key in flags if not key.startswith("split")]):
         raise ValueError(f"--task {name}: says it all; leave --{FLAGS[beside[0]]} out")
     if file or "train" in flags:
@@ -36,8 +38,11 @@ def task_named(name: str, flags: Mapping[str, Any] | None = None) -> Task:
         check_runs(task, origin)
         READ[data_dir(), task.name] = task
         return task
-    found = TASKS.get(name.lower()) or TASKS.get(name.lower().replace("-", "")) or READ.get((data_dir(), name))
-    found = found or of_runs(name)
+    found = TASKS.get(name.lower()) or TASKS.get(name.lower().replace("-", ""))
+    if found is None and experiment:
+        found = of_runs(name, experiment)
+        READ.update({(data_dir(), name): found} if found else {})
+    found = found or READ.get((data_dir(), name)) or of_runs(name)
     if found is None:
         own = "rows of your own have a task file, mine.yaml, or runs in this data folder"
         raise ValueError(f"--task must be one of {', '.join(TASKS)}, got {name!r}; {own}")
@@ -45,25 +50,26 @@ def task_named(name: str, flags: Mapping[str, Any] | None = None) -> Task:
     return found
 
 
-def runs_of(name: str) -> dict[Path, Task]:
-    """Find the runs of a user's own task, and what each says of it."""
+def runs_of(name: str, experiment: str = "") -> dict[Path, Task]:
+    """Find the runs of a user's own task, or those of an experiment alone, and what each says of it."""
     if not name.isalnum():
         return {}
     kept = sorted((data_dir() / "fine_tune_experiment").glob(f"[!.]*_{name}/{TASK_JSON}"))
+    kept = [file for file in kept if not experiment or file.parent.name.rsplit("_", 2)[0] == experiment]
     return {file: task for file in kept if (task := task_of(file.parent))}
 
 
-def of_runs(name: str) -> Task | None:
+def of_runs(name: str, experiment: str = "") -> Task | None:
     """Find a user's own task in its runs.
 
     Raises:
         ValueError: They do not agree.
     """
-    found = runs_of(name)
+    found = runs_of(name, experiment)
     first = next(iter(found.items()), None)
     for file, task in found.items():
         if first and task != first[1]:
-            raise ValueError(f"--task {name}: {first[0]} and {file} do not agree; say which: --task FILE.yaml")
+            raise ValueError(f"--task {name}: {first[0]} and {file} do not agree; say which: --task {first[0]}")
     return first[1] if first else None
 
 

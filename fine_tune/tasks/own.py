@@ -117,8 +117,13 @@ def own_task(values: Mapping[str, Any], base: Path, where: str, kept: bool = Fal
     if not metrics or not set(metrics) <= set(METRICS[kind]) or len(set(metrics)) < len(metrics):
         raise ValueError(f"{where}: metrics must be some of {', '.join(METRICS[kind])}, got {', '.join(metrics)}")
     names = tuple(plain.get("names", ()))
+    _check_signs(kind, names, where)
     if names and (len(names) != len(labels) or "labels" not in plain):
         raise ValueError(f"{where}: names are one for each of labels, in their order; {len(names)} for {len(labels)}")
+    if kept:
+        test_labels = bool(values.get("test_labels"))
+    else:
+        test_labels = "test" in files and _has_labels(files["test"], label, kind, labels)
     return Task(
         name, name, text, label, labels, metrics, index=None, score_range=RANGE, names=names,
         splits=tuple(split for split in SPLITS if split in files or (split == "dev" and held_out)),
@@ -126,7 +131,7 @@ def own_task(values: Mapping[str, Any], base: Path, where: str, kept: bool = Fal
         if "test" in files else (),
         files=tuple((split, str(file)) for split, file in files.items()),
         multi=kind == "multi", held_out=held_out,
-        test_labels=bool(values.get("test_labels")) if kept else "test" in files and _has_labels(files["test"], label),
+        test_labels=test_labels,
     )  # fmt: skip
 
 
@@ -209,9 +214,12 @@ def _column(file: Path, name: str, needed: Sequence[str] = ()) -> list[Any]:
     return values
 
 
-def _has_labels(file: Path, label: str) -> bool:
-    """Whether a file has labels."""
-    return bool(_column(file, label))
+def _has_labels(file: Path, label: str, kind: str, labels: Sequence[str]) -> bool:
+    """Whether a file has labels, all of them known; others, such as -1 or ?, stand for none."""
+    cells = _column(file, label)
+    if kind == "regression":
+        return bool(cells) and all(math.isfinite(_number(cell)) for cell in cells)
+    return bool(cells) and all(word in labels for cell in cells for word in label_words(cell, kind == "multi"))
 
 
 def _settled(plain: Mapping[str, Any], file: Path, needed: Sequence[str], where: str) -> tuple[str, tuple[str, ...]]:
@@ -239,9 +247,14 @@ def _settled(plain: Mapping[str, Any], file: Path, needed: Sequence[str], where:
 
 
 def _check_labels(kind: str, labels: Sequence[str], where: str) -> None:
-    """Refuse classes that cannot be told apart, or cannot be written into a table."""
+    """Refuse classes that cannot be told apart."""
     if kind != "regression" and len(labels) < 2:
         raise ValueError(f"{where}: there is the label {', '.join(labels)} alone: nothing to tell apart")
+    _check_signs(kind, labels, where)
+
+
+def _check_signs(kind: str, labels: Sequence[str], where: str) -> None:
+    """Refuse words that cannot be written into a table."""
     signs = r"[\t\r\n|]" if kind == "multi" else r"[\t\r\n]"
     if wrong := [name for name in labels if re.search(signs, name)]:
         raise ValueError(f"{where}: a class may hold no tab, line break{' or |' * (kind == 'multi')}: {wrong[0]!r}")
