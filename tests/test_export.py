@@ -117,7 +117,7 @@ def test_the_card_has_the_measured_table_and_an_example_that_cuts(data, teacher,
     run(*EXPORT, "sst2", "--ckpt", 2)
     accuracy = json.loads((teacher / "eval_dev.json").read_text())["checkpoints"]["2"]["accuracy"]
     about = json.loads((teacher / "export" / "export.json").read_text())
-    assert about["step"] == 2 and about["forms"]["huggingface"]["scores"] == {"accuracy": accuracy}
+    assert about["step"] == 2 and about["forms"]["torch"]["scores"] == {"accuracy": accuracy}
     text = (teacher / "export" / "README.md").read_text()
     assert text == card(about)
     head, body = text.removeprefix("---\n").split("\n---\n", 1)
@@ -212,8 +212,8 @@ def test_every_form_is_written_and_near_the_checkpoint(out):
     assert there == HUGGINGFACE | {"lean.py", *lean.FILES.values()}
     assert (out / "lean.py").read_bytes() == Path(lean.__file__).read_bytes()
     about = json.loads((out / "export.json").read_text())
-    assert [form for form in about["forms"]] == ["huggingface", "onnx", "int8"]
-    assert about["forms"]["huggingface"]["difference"] == 0 < about["forms"]["int8"]["difference"]
+    assert [form for form in about["forms"]] == ["torch", "onnx", "int8"]
+    assert about["forms"]["torch"]["difference"] == 0 < about["forms"]["int8"]["difference"]
     loaded = loaded_teacher()
     run = lean.open_network(out / lean.FILES["onnx"], 1)
     worst = check.largest_difference(loaded, lambda inputs: onnx.classify(run, inputs))

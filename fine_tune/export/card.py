@@ -8,7 +8,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from fine_tune.export.lean import MULTI
 from fine_tune.files import markdown
 
-FORMS = {"huggingface": "PyTorch, float32", "onnx": "ONNX, float32", "int8": "ONNX, int8, one text at a time"}
+FORMS = {"torch": "PyTorch, float32", "onnx": "ONNX, float32", "int8": "ONNX, int8, one text at a time"}
 """What the forms of an export are called to people."""
 
 
@@ -47,7 +47,7 @@ def metadata(about: Mapping[str, Any], name: str) -> str:
     ]  # fmt: skip
     data = ModelCardData(
         pipeline_tag="text-classification", tags=["distillation", about["task"]], metrics=list(scores) or None,
-        library_name="transformers" if "huggingface" in about["forms"] else None, model_name=name,
+        library_name="transformers" if "torch" in about["forms"] else None, model_name=name,
         eval_results=results or None,
     )  # fmt: skip
     return str(data.to_yaml()).strip()
@@ -92,7 +92,7 @@ def usage(about: Mapping[str, Any]) -> str:
     text = "('first text', 'second text')" if is_pair(about) else "('a text',)"
     every = ", top_k=None" if about["problem_type"] == MULTI else ""
     found = []
-    if "huggingface" in about["forms"]:
+    if "torch" in about["forms"]:
         found += [
             "from transformers import pipeline",
             "",

@@ -137,7 +137,7 @@ def write_forms(
     write_model(loaded, task, folder)
     if not of_words(loaded):
         difference = largest_difference(loaded, by_transformers(read_model(folder)))
-        measure("huggingface", WEIGHTS, difference, lambda rows: predict(loaded.model, rows, 32, resolve_device(-1)))
+        measure("torch", WEIGHTS, difference, lambda rows: predict(loaded.model, rows, 32, resolve_device(-1)))
     if forms:
         (folder / "onnx").mkdir()
         shutil.copyfile(lean.__file__, folder / "lean.py")
