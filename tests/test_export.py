@@ -161,10 +161,10 @@ def test_other_logits_are_refused_and_the_older_export_is_kept(data, teacher, ru
 
     monkeypatch.setattr(folder, "by_transformers", off)
     told = refused(*EXPORT, "sst2", "--overwrite")
-    assert told.startswith("huggingface: a logit differs by 0.0002 from the checkpoint's, more than 0.0001")
+    assert told.startswith("torch: a logit differs by 0.0002 from the checkpoint's, more than 0.0001")
     assert {file.name: file.read_bytes() for file in (teacher / "export").iterdir()} == before
     monkeypatch.setattr(folder, "by_transformers", lambda model: lambda inputs: np.full((1, 2), math.nan))
-    assert refused(*EXPORT, "sst2", "--overwrite").startswith("huggingface: a logit differs by nan")
+    assert refused(*EXPORT, "sst2", "--overwrite").startswith("torch: a logit differs by nan")
     shutil.rmtree(teacher / "export")
     refused(*EXPORT, "sst2")
     assert not [file for file in teacher.iterdir() if "export" in file.name]
