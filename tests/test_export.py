@@ -317,7 +317,7 @@ def test_runs_and_their_forms_stand_in_one_report(out, run, refused, capsys, tmp
     small, whole = (float(rows[number]["MB"]) * 1e6 for number in (2, 1))
     assert (small, whole) == tuple((out / lean.FILES[form]).stat().st_size for form in ("int8", "onnx"))
     assert all(0 < float(row["p50_ms_1"]) <= float(row["p95_ms_1"]) for row in rows)
-    assert all(float(row["sentences_per_second_32"]) > 0 for row in rows)
+    assert [row["sentences_per_second_32"] != "" for row in rows] == [True, True, False]  # int8 reads one at a time
     assert (tmp_path / "report" / "report.png").read_bytes().startswith(b"\x89PNG")
     assert len((tmp_path / "report" / "report.md").read_text().splitlines()) == 7
     assert "pass --overwrite" in refused(*ask, "--out", tmp_path / "report")
