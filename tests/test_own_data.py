@@ -336,10 +336,9 @@ def test_a_test_split_with_labels_is_scored_and_one_that_is_missing_refused(own,
     assert told.startswith("--dataset test: other has no test split")
 
 
-@pytest.mark.parametrize("kind", ["pair", pytest.param("multi", marks=pytest.mark.slow)])
 @pytest.mark.slow
-def test_a_suite_compares_methods_on_own_rows(kind, own, run, refused, encoder, data):
-    file = own(kind)
+def test_a_suite_compares_methods_on_own_rows(own, run, refused, encoder, data):
+    file = own("multi")
     run("run_fine_tune", "--experiment", "teacher", "--task", file, "--ptrain_ver", encoder, *TUNE)
     named.READ.clear()
     words = ("--suite", "s", "--teacher_exp", "teacher", "--seeds", 1, "--total_step", 2, "--device_id", -1)
@@ -348,7 +347,7 @@ def test_a_suite_compares_methods_on_own_rows(kind, own, run, refused, encoder, 
     table = pd.read_csv(data.root / "suites/s/report.csv")
     assert task_of(data.run("s-kd-1", "mine")) == task_of(data.run("teacher", "mine"))
     assert list(table["row"]) == ["teacher", "kd", "fine_tune"]
-    assert ("micro_f1" if kind == "multi" else "accuracy") in table.columns
+    assert "micro_f1" in table.columns
     assert "mcnemar_p_seed_1" in pd.read_csv(data.root / "suites/s/pairs.csv").columns
     run("run_suite", *words, "--task", "mine", "--report_only")
     file.write_text(file.read_text() + "metrics: [macro_f1]\n", encoding="utf-8")

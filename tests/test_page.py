@@ -208,7 +208,6 @@ def test_an_export_has_its_page_beside_its_teacher(toys, data, run, refused, tea
     run("export_model", "--experiment", "teacher", "--task", "sst2", "--onnx")
     run("export_model", "--experiment", "s", "--task", "sst2", "--onnx", "--page")
     assert [about["name"] for about in facts(data.run("s") / "export" / "page")] == ["teacher", "s"]
-    run("export_model", "--experiment", "s", "--task", "sst2", "--onnx", "--page", "--overwrite")
 
 
 def test_other_packages_are_refused_and_a_missing_registry_is_told(toys, tmp_path):
