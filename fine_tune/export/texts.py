@@ -17,7 +17,7 @@ from typing import IO
 
 from fine_tune.export.lean import MULTI, REGRESSION, About, Answer, Model
 from fine_tune.files import write_whole
-from fine_tune.tasks.rows import foreign_kind
+from fine_tune.tasks.rows import ENCODING, foreign_kind, has_half_characters
 
 KINDS = (".csv", ".tsv", ".jsonl", ".json", ".txt")
 STDIN = "-"
@@ -96,13 +96,12 @@ def read_texts(
             for text in texts:
                 if not text.strip():
                     raise ValueError("an empty text")
-                if any("\ud800" <= character <= "\udfff" for character in text):
+                if has_half_characters(text):
                     raise ValueError("half of a surrogate pair, which is no character")
             found = True
             yield texts
     except UnicodeDecodeError as error:
-        guess = "is the encoding Latin-1 or Windows-1252? Save the file as UTF-8"
-        raise ValueError(f"{name}:{number}: not UTF-8: {error.reason} at byte {error.start}; {guess}") from None
+        raise ValueError(f"{name}:{number}: not UTF-8: {error.reason} at byte {error.start}; {ENCODING}") from None
     except (ValueError, RecursionError, csv.Error) as error:
         raise ValueError(f"{name}:{number}: {error}") from None
     if not found and named:

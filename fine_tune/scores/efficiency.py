@@ -12,6 +12,7 @@ from transformers import PreTrainedConfig
 
 from fine_tune.data.tokens import Inputs, Split
 from fine_tune.hardware.device import to_device
+from fine_tune.model.architectures import setting
 from fine_tune.model.classifier import Classifier
 
 BLOCK = 20
@@ -40,8 +41,7 @@ def operations(config: PreTrainedConfig, tokens: int, num_class: int) -> int | N
     """
     if config.model_type not in ATTENTIVE:
         return None
-    layers, width, inner = config.num_hidden_layers, config.hidden_size, getattr(config, "intermediate_size", None)
-    inner = inner or config.hidden_dim  # a DistilBERT's name for it
+    layers, width, inner = config.num_hidden_layers, config.hidden_size, int(setting(config, "intermediate_size"))
     layer = tokens * (4 * width**2 + 2 * width * inner) + 2 * tokens**2 * width
     embedding = getattr(config, "embedding_size", width) or width
     widened = tokens * embedding * width if embedding != width or config.model_type == "albert" else 0

@@ -13,7 +13,7 @@ from typing import Any
 
 from fine_tune.files import fault, first_line, read_json
 from fine_tune.path import expanded
-from fine_tune.tasks.rows import SEVERAL, RowError, label_words, records
+from fine_tune.tasks.rows import SEVERAL, RowError, label_words, records, same_text
 from fine_tune.tasks.table import TASKS, Task
 
 TASK_JSON = "task.json"
@@ -327,7 +327,7 @@ def some(words: Sequence[str], most: int = 20) -> str:
 
 def different_names(labels: Sequence[str]) -> list[tuple[str, ...]]:
     """Find classes whose names differ in case and blanks alone."""
-    alike: dict[str, list[str]] = {}
+    alike: dict[tuple[str, ...], list[str]] = {}
     for label in labels:
-        alike.setdefault(" ".join(label.split()).casefold(), []).append(label)
+        alike.setdefault(same_text([label]), []).append(label)
     return [tuple(names) for names in alike.values() if len(names) > 1]

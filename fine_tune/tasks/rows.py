@@ -18,6 +18,8 @@ from fine_tune.tasks.table import SLICES, Task
 
 logger = logging.getLogger(__name__)
 
+ENCODING = "is the encoding Latin-1 or Windows-1252? Save the file as UTF-8"
+"""What to do about bytes that are not UTF-8."""
 SEVERAL = "|"
 """Between the labels of a row that has several, in one cell."""
 
@@ -128,8 +130,7 @@ def _comma_separated(file: Path, content: bytes, needed: Sequence[str]) -> Recor
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        guess = "is the encoding Latin-1 or Windows-1252? Save the file as UTF-8"
-        raise ValueError(f"{file}:{line}: not UTF-8: {error.reason}; {guess}") from None
+        raise ValueError(f"{file}:{line}: not UTF-8: {error.reason}; {ENCODING}") from None
     csv.field_size_limit(max(csv.field_size_limit(), len(text)))
     reader, line, header = csv.reader(io.StringIO(text.rstrip(), newline=""), strict=True), 1, None
     while True:
@@ -236,8 +237,7 @@ def _fields(line: bytes, header: list[str] | None) -> dict[str, object]:
     try:
         text = line.decode("utf-8").rstrip("\r")
     except UnicodeDecodeError as error:
-        guess = "is the encoding Latin-1 or Windows-1252? Save the file as UTF-8"
-        raise RowError(f"not UTF-8: {error.reason} at byte {error.start}; {guess}") from None
+        raise RowError(f"not UTF-8: {error.reason} at byte {error.start}; {ENCODING}") from None
     if not text.strip():
         raise RowError("a blank line; remove it", broken=True)
     if header is None:
@@ -275,13 +275,18 @@ def _row(task: Task, fields: dict[str, object], labelled: bool, number: int) -> 
             raise RowError(f"missing text {name!r}{kind}", broken=True)
         if not text.strip() and (labelled or not task.skip_broken):
             raise RowError(f"empty text {name!r}", broken=True)
-        if any("\ud800" <= character <= "\udfff" for character in text):
+        if has_half_characters(text):
             raise RowError(f"text {name!r} holds half of a surrogate pair, which is no character")
         texts.append(text)
     label = fields.get(task.label)
     if labelled and task.no_label is not None and label == task.no_label:
         return None
     return Row(str(fields.get(task.index or "", number)), tuple(texts), _label(task, label) if labelled else None)
+
+
+def has_half_characters(text: str) -> bool:
+    """Whether a text holds half of a surrogate pair, which JSON can spell and no tokenizer reads."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def label_words(label: object, multi: bool) -> list[str]:
