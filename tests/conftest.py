@@ -276,6 +276,17 @@ def call(script: str, *argv: object) -> None:
     importlib.import_module(script).main([str(word) for word in argv])
 
 
+@pytest.fixture(scope="module")
+def shipped(tuned, tmp_path_factory):
+    """Data folder in which the tuned teacher is exported in all forms."""
+    root = tmp_path_factory.mktemp("shipped")
+    shutil.copytree(tuned, root, dirs_exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATA_DIR", str(root))
+        call("export_model", "--experiment", "teacher", "--task", "sst2", "--int8", "--max_loss", 1)
+    return Data(root)
+
+
 @pytest.fixture
 def run() -> Callable[..., None]:
     """`run("run_fine_tune", "--experiment", ..)` runs a script's main in process."""

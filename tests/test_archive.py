@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -38,7 +38,7 @@ MRPC_FILES = {
 }
 
 
-def packed(members: dict[str, str], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
+def packed(members: Mapping[str, str | bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
     """Returns a zip file."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", compression) as zipped:

@@ -43,17 +43,6 @@ def loaded_teacher(task: str = "sst2", model: str = "bert") -> Loaded:
     return load_run("teacher", model, TASKS[task], None, None, "--ckpt")
 
 
-@pytest.fixture(scope="module")
-def shipped(tuned, tmp_path_factory):
-    """Data folder in which the tuned teacher is exported in all forms."""
-    root = tmp_path_factory.mktemp("shipped")
-    shutil.copytree(tuned, root, dirs_exist_ok=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DATA_DIR", str(root))
-        call(*EXPORT, "sst2", "--onnx", "--int8", "--max_loss", 1)
-    return Data(root)
-
-
 @pytest.fixture
 def out(shipped, monkeypatch):
     """That export's folder."""

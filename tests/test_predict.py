@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from conftest import SIZES, call, make_encoder, sentence, write_task
+from conftest import SIZES, make_encoder, sentence, write_task
 from tokenizers import Tokenizer
 
 import predict as script
@@ -36,14 +36,9 @@ KIND = "single_label_classification"
 
 
 @pytest.fixture(scope="module")
-def exported(tuned, tmp_path_factory):
+def exported(shipped):
     """Export of the tuned teacher in all forms."""
-    root = tmp_path_factory.mktemp("exported")
-    shutil.copytree(tuned, root, dirs_exist_ok=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DATA_DIR", str(root))
-        call("export_model", *ASK[1:], "--int8", "--onnx", "--max_loss", 1)
-    return root / "fine_tune_experiment" / "teacher_bert_sst2" / "export"
+    return shipped.run("teacher") / "export"
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import torch
 from conftest import HEADERS, unlabelled
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from test_archive import packed
 
 from fine_tune.scores.submission import (
     HEADER,
@@ -49,15 +50,6 @@ def tables() -> dict[str, bytes]:
     return {name: constant(name) for name in ROWS}
 
 
-def zipped(tables: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
-    """Pack tables."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", method) as archive:
-        for name, content in tables.items():
-            archive.writestr(name, content)
-    return buffer.getvalue()
-
-
 @pytest.fixture
 def told(tmp_path: Path, refused: Callable[..., str]) -> Callable[[bytes], str]:
     """Have the script refuse a zip, and give what it says after the zip's name."""
@@ -81,7 +73,7 @@ def lines_changed(content: bytes, at: int, *lines: bytes, instead: int = 1) -> b
 
 @pytest.mark.parametrize("cut", [0, 3, 4000, -1, -30], ids=["empty", "three bytes", "half", "a byte", "its end"])
 def test_what_is_no_whole_zip_is_refused(tables, told, cut):
-    assert "not a zip, truncated or damaged in its table of contents" in told(zipped(tables)[:cut])
+    assert "not a zip, truncated or damaged in its table of contents" in told(packed(tables)[:cut])
 
 
 def test_other_files_are_no_zip(told):
@@ -89,7 +81,7 @@ def test_other_files_are_no_zip(told):
 
 
 def test_a_damaged_member_is_refused(tables, told):
-    content = bytearray(zipped(tables, zipfile.ZIP_STORED))
+    content = bytearray(packed(tables, zipfile.ZIP_STORED))
     content[200] ^= 1
     assert told(bytes(content)).startswith("not a zip, truncated or damaged in CoLA.tsv (Bad CRC-32")
 
@@ -97,30 +89,30 @@ def test_a_damaged_member_is_refused(tables, told):
 @pytest.mark.parametrize("name", ROWS)
 def test_a_missing_file_is_refused(tables, told, name):
     left = {other: content for other, content in tables.items() if other != name}
-    assert told(zipped(left)).startswith(f"{name} missing; GLUE wants all of CoLA.tsv, SST-2.tsv")
+    assert told(packed(left)).startswith(f"{name} missing; GLUE wants all of CoLA.tsv, SST-2.tsv")
 
 
 @pytest.mark.parametrize("name", ["README.md", "sst-2.tsv", "BoolQ.jsonl", "diagnostic.tsv", ".DS_Store"])
 def test_an_unexpected_file_is_refused(tables, told, name):
-    assert told(zipped({**tables, name: b"x"})).startswith(f"{name!r} is no file of GLUE's; remove it, or name it as")
+    assert told(packed({**tables, name: b"x"})).startswith(f"{name!r} is no file of GLUE's; remove it, or name it as")
 
 
 @pytest.mark.parametrize("name", ["submission/", "submission/SST-2.tsv", "__MACOSX/._SST-2.tsv", "/SST-2.tsv"])
 def test_a_folder_is_refused(tables, told, name):
-    assert told(zipped({**tables, name: b""})) == (
+    assert told(packed({**tables, name: b""})) == (
         f"{name!r} is a folder or in one; zip the files themselves, with no folder"
     )
 
 
 def test_a_file_that_is_there_twice_is_refused(tables, told):
-    buffer = io.BytesIO(zipped(tables))
+    buffer = io.BytesIO(packed(tables))
     with warnings.catch_warnings(action="ignore"), zipfile.ZipFile(buffer, "a") as archive:
         archive.writestr("WNLI.tsv", tables["WNLI.tsv"])
     assert told(buffer.getvalue()) == "WNLI.tsv is there twice; keep the one that is meant"
 
 
 def test_what_unpacks_to_too_much_is_refused(tables, told):
-    assert told(zipped({**tables, "WNLI.tsv": bytes(10**7)})).startswith(
+    assert told(packed({**tables, "WNLI.tsv": bytes(10**7)})).startswith(
         "WNLI.tsv unpacks to 10,000,000 bytes, its 146"
     )
 
@@ -134,11 +126,11 @@ def test_a_zip_that_is_too_large_is_refused_before_it_is_read(tmp_path, refused)
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_an_unusual_packing_is_refused(tables, told, method):
-    assert told(zipped(tables, method)).startswith("CoLA.tsv is encrypted, or packed in an unusual way")
+    assert told(packed(tables, method)).startswith("CoLA.tsv is encrypted, or packed in an unusual way")
 
 
 def test_an_encrypted_file_is_refused(tables, told):
-    content = bytearray(zipped(tables))
+    content = bytearray(packed(tables))
     content[content.index(b"PK\x01\x02") + 8] |= 1
     assert told(bytes(content)).startswith("CoLA.tsv is encrypted, or packed in an unusual way")
 
@@ -146,23 +138,23 @@ def test_an_encrypted_file_is_refused(tables, told):
 @pytest.mark.parametrize("header", [b"id\tlabel", b"index,prediction", b"Index\tPrediction", b"0\t0", b""])
 def test_a_wrong_header_is_refused(tables, told, header):
     sent = {**tables, "RTE.tsv": lines_changed(tables["RTE.tsv"], 1, header)}
-    assert told(zipped(sent)) == f"RTE.tsv:1: the header is {header.decode()!r}; it must be {HEADER!r}"
+    assert told(packed(sent)) == f"RTE.tsv:1: the header is {header.decode()!r}; it must be {HEADER!r}"
 
 
 def test_too_few_rows_are_refused(tables, told):
     short = tables["QQP.tsv"][: tables["QQP.tsv"].index(b"\n1000\t") + 1]
     want = "QQP.tsv:1001: it ends after 1,000 rows, GLUE's test split has 1,500; predict all of that split"
-    assert told(zipped({**tables, "QQP.tsv": short})) == want
+    assert told(packed({**tables, "QQP.tsv": short})) == want
 
 
 @pytest.mark.parametrize("content", [b"", b"index\tprediction", b"index\tprediction\n"])
 def test_a_table_without_rows_is_refused(tables, told, content):
-    assert told(zipped({**tables, "AX.tsv": content})).startswith("AX.tsv:1: ")
+    assert told(packed({**tables, "AX.tsv": content})).startswith("AX.tsv:1: ")
 
 
 def test_too_many_rows_are_refused(tables, told):
     sent = {**tables, "WNLI.tsv": tables["WNLI.tsv"] + b"146\t0\n"}
-    assert told(zipped(sent)) == "WNLI.tsv:148: more than the 146 rows of GLUE's test split; predict that split"
+    assert told(packed(sent)) == "WNLI.tsv:148: more than the 146 rows of GLUE's test split; predict that split"
 
 
 @pytest.mark.parametrize(
@@ -182,7 +174,7 @@ def test_too_many_rows_are_refused(tables, told):
 def test_wrong_indices_are_refused(tables, told, change, want):
     at, lines, *instead = change
     content = lines_changed(tables["MRPC.tsv"], at, *lines, instead=instead[0] if instead else 1)
-    assert told(zipped({**tables, "MRPC.tsv": content})) == want
+    assert told(packed({**tables, "MRPC.tsv": content})) == want
 
 
 @pytest.mark.parametrize(
@@ -196,13 +188,13 @@ def test_wrong_indices_are_refused(tables, told, change, want):
 def test_a_label_of_another_task_is_refused(tables, told, name, word):
     sent = {**tables, name: lines_changed(tables[name], 9, f"7\t{word}".encode())}
     labels = ", ".join(LABELS[name])
-    assert told(zipped(sent)) == f"{name}:9: {word!r} is no label of this task; write one of {labels}"
+    assert told(packed(sent)) == f"{name}:9: {word!r} is no label of this task; write one of {labels}"
 
 
 @pytest.mark.parametrize("word", ["5.001", "-0.1", "nan", "inf", "1e999", "three", "", "1_0", " 3", "3,5", "٣"])
 def test_a_score_out_of_range_or_no_number_is_refused(tables, told, word):
     sent = {**tables, "STS-B.tsv": lines_changed(tables["STS-B.tsv"], 3, f"1\t{word}".encode())}
-    assert told(zipped(sent)) == f"STS-B.tsv:3: {word!r} is no score; write a number of 0 to 5"
+    assert told(packed(sent)) == f"STS-B.tsv:3: {word!r} is no score; write a number of 0 to 5"
 
 
 @pytest.mark.parametrize("word", ["0", "5", "5.0", "2.34567", "1e-05", "0.000"])
@@ -213,31 +205,31 @@ def test_scores_may_be_spelled_as_programs_do(tables, word):
 @pytest.mark.parametrize("row", ["5", "5\t0\t0", "5 0", "5,0", '"5\t0'])
 def test_other_columns_are_refused(tables, told, row):
     sent = {**tables, "WNLI.tsv": lines_changed(tables["WNLI.tsv"], 7, row.encode())}
-    message = told(zipped(sent))
+    message = told(packed(sent))
     assert message.startswith("WNLI.tsv:7: ") and ("columns; write" in message or "index 5 is missing" in message)
 
 
 @pytest.mark.parametrize("at", [2, 100, 148])
 def test_a_blank_line_is_refused(tables, told, at):
     sent = {**tables, "WNLI.tsv": lines_changed(tables["WNLI.tsv"], at, b"", instead=0) + b"\n" * (at == 148)}
-    assert told(zipped(sent)).startswith(f"WNLI.tsv:{at}: a blank line; write")
+    assert told(packed(sent)).startswith(f"WNLI.tsv:{at}: a blank line; write")
 
 
 def test_line_ends_of_windows_are_refused(tables, told):
     sent = {**tables, "SST-2.tsv": tables["SST-2.tsv"].replace(b"\n", b"\r\n")}
-    assert told(zipped(sent)) == "SST-2.tsv:1: a carriage return; end lines as Unix does, with a line feed alone"
+    assert told(packed(sent)) == "SST-2.tsv:1: a carriage return; end lines as Unix does, with a line feed alone"
 
 
 def test_a_byte_order_mark_is_refused(tables, told):
     sent = {**tables, "SST-2.tsv": b"\xef\xbb\xbf" + tables["SST-2.tsv"]}
-    assert told(zipped(sent)) == "SST-2.tsv:1: a byte order mark before the header; save it in UTF-8 without one"
+    assert told(packed(sent)) == "SST-2.tsv:1: a byte order mark before the header; save it in UTF-8 without one"
 
 
 def test_another_encoding_is_refused(tables, told):
     sent = {**tables, "SST-2.tsv": lines_changed(tables["SST-2.tsv"], 5, b"3\t\xe9")}
-    assert told(zipped(sent)).startswith("SST-2.tsv:5: not UTF-8 (")
+    assert told(packed(sent)).startswith("SST-2.tsv:5: not UTF-8 (")
     sent["SST-2.tsv"] = tables["SST-2.tsv"].decode().encode("utf-16")
-    assert told(zipped(sent)).startswith("SST-2.tsv:1: not UTF-8 (")
+    assert told(packed(sent)).startswith("SST-2.tsv:1: not UTF-8 (")
 
 
 def test_the_number_of_rows_is_that_of_all_tests_together():
@@ -389,7 +381,7 @@ def test_damaged_zips_are_refused_or_still_sound(cases):
             sent[name] = sent[name][:at] + odd + sent[name][at + cases.draw(st.integers(0, 4)) :]
         if cases.draw(st.booleans()):
             sent[cases.draw(NAME | st.sampled_from(["a/", "../x", "SST-2.TSV", "C:\\x"]))] = b"x"
-        content = bytearray(zipped(sent, cases.draw(st.sampled_from([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED]))))
+        content = bytearray(packed(sent, cases.draw(st.sampled_from([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED]))))
         for _ in range(cases.draw(st.integers(0, 3))):
             at = cases.draw(st.integers(0, len(content)))
             content[at : at + cases.draw(st.integers(0, 8))] = cases.draw(st.binary(max_size=8))
@@ -397,7 +389,7 @@ def test_damaged_zips_are_refused_or_still_sound(cases):
             check_submission(bytes(content), "x.zip")
         except ValueError as error:
             assert str(error).startswith("x.zip: ") and "\n" not in str(error), repr(error)
-            assert bytes(content) != zipped(SMALL)
+            assert bytes(content) != packed(SMALL)
         else:
             with zipfile.ZipFile(io.BytesIO(bytes(content))) as archive:
                 for name in ROWS:
